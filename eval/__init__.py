@@ -1,0 +1,5 @@
+"""Evaluation: distances between clips, motion, fidelity, contact sheets and the report. Knows clips, not models."""
+
+from eval.frechet import frechet_distance
+
+__all__ = ["frechet_distance"]

@@ -1,0 +1,57 @@
+"""What turns clips into feature vectors for the Frechet distance, and how one is chosen by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mobilevd.errors import UserError
+
+
+class FeatureExtractor(Protocol):
+    """Clips in, one feature vector per clip out; a distance is only comparable within one extractor and protocol."""
+
+    name: str  # of the network and its weights, as printed beside the number
+    distance_name: str  # what the Frechet distance on these features may be called; "FVD" is I3D's alone
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Everything of the extractor that changes the number: input size, resizing, feature dimension, ..."""
+        ...
+
+    def __call__(self, clips: np.ndarray, /) -> np.ndarray:
+        """uint8 (N, T, H, W, 3) -> float (N, D)."""
+        ...
+
+
+def check_clips(clips: np.ndarray, *, min_frames: int = 1, what: str = "clips") -> None:
+    """Raise UserError unless `clips` is uint8 (N >= 1, T >= min_frames, H, W, 3)."""
+    if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
+        raise UserError(f"{what}: uint8 (N, T, H, W, 3) is asked for, got {clips.dtype} {clips.shape}")
+    if 0 in clips.shape:
+        raise UserError(f"{what}: no clips in an array of shape {clips.shape}")
+    if clips.shape[1] < min_frames:
+        raise UserError(f"{what}: at least {min_frames} frames per clip are needed, got {clips.shape[1]}")
+
+
+def load_extractor(spec: str = "motion", *, device: str = "cpu", batch_size: int = 32) -> FeatureExtractor:
+    """Load the extractor that `spec` names.
+
+    "motion" is the encoder shipped with this project, "motion:FOLDER" another one of its kind; "i3d:FILE" is the I3D
+    TorchScript file that FVD is defined by. Raises UserError for an unknown name or a missing file.
+    """
+    kind, _, place = spec.partition(":")
+    if kind == "motion":
+        from eval.motion_encoder import SHIPPED_FOLDER, MotionEncoder, MotionEncoderExtractor
+
+        encoder = MotionEncoder.load(Path(place).expanduser() if place else SHIPPED_FOLDER)
+        return MotionEncoderExtractor(encoder, device=device, batch_size=batch_size)
+    if kind == "i3d":
+        from eval.i3d import DEFAULT_FILE, I3DExtractor
+
+        # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames: a quarter of that is plenty.
+        file = Path(place).expanduser() if place else Path(DEFAULT_FILE)
+        return I3DExtractor(file, device=device, batch_size=min(batch_size, 8))
+    raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER or i3d:FILE")

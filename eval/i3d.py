@@ -1,0 +1,67 @@
+"""I3D trained on Kinetics-400, as TorchScript: the network by which FVD is defined, and the only one called so here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eval.features import check_clips
+from mobilevd.errors import UserError
+
+DEFAULT_FILE = "i3d_torchscript.pt"
+WHERE = "it is the detector of the StyleGAN-V FVD code (github.com/universome/stylegan-v), not shipped here"
+FEATURE_DIM = 400  # the logits over Kinetics-400's classes
+# I3D strides time by 8 and pools two steps at its end: fewer than 9 leave nothing to pool. Codes for FVD ask for 10.
+MIN_FRAMES = 10
+
+
+class I3DExtractor:
+    """`i3d_torchscript.pt` as a feature extractor (see `eval.features.FeatureExtractor`).
+
+    The file resizes to 224x224 and scales to [-1, 1] itself, so it is handed 0..255 and told to (the convention of the
+    StyleGAN-V implementation of FVD, by which the published figures of recent video models are computed).
+    """
+
+    distance_name = "FVD"
+
+    def __init__(self, file: Path | str, device: torch.device | str = "cpu", batch_size: int = 8) -> None:
+        file = Path(file)
+        if not file.is_file():
+            raise UserError(f"{file}: not found, so FVD is unavailable; give i3d:FILE with {DEFAULT_FILE} ({WHERE})")
+        try:
+            self.model = torch.jit.load(str(file), map_location=device).eval()
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[-1]
+            raise UserError(f"{file}: not a TorchScript file, so FVD is unavailable; {WHERE}: {reason}") from error
+        self.file = file
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.name = "i3d-kinetics400-torchscript"
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        return {
+            "extractor": self.name,
+            "file": self.file.name,
+            "feature_dim": FEATURE_DIM,
+            "input_size": [224, 224],
+            "resize": "the TorchScript file's own (resize=True, rescale=True)",
+        }
+
+    @torch.inference_mode()
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        """uint8 (N, T, H, W, 3) -> float64 (N, 400). Raises UserError for another form or too few frames."""
+        check_clips(clips, min_frames=MIN_FRAMES, what="clips for I3D")
+        parts = []
+        for start in range(0, len(clips), self.batch_size):
+            batch = np.ascontiguousarray(clips[start : start + self.batch_size])
+            x = torch.from_numpy(batch).to(self.device).permute(0, 4, 1, 2, 3).float()  # (N, 3, T, H, W)
+            features = self.model(x.contiguous(), rescale=True, resize=True, return_features=True)
+            if features.shape != (len(x), FEATURE_DIM):
+                got, due = tuple(features.shape), (len(x), FEATURE_DIM)
+                raise UserError(f"{self.file}: gave features {got} where I3D gives {due}; {WHERE}")
+            parts.append(features.double().cpu().numpy())
+        return np.concatenate(parts)

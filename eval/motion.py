@@ -1,0 +1,28 @@
+"""How much a clip moves: the figure beside the distance that a still or a boiling video cannot hide from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eval.features import check_clips
+from mobilevd.errors import UserError
+
+
+def motion_magnitude(clips: np.ndarray) -> float:
+    """Mean absolute frame-to-frame change of uint8 clips (N, T, H, W, 3), with white as 1: from 0 (still) to 1.
+
+    Noise and flicker count as change too, which is wanted: a ratio far above 1 is as telling as one below.
+    Raises UserError for another form or fewer than 2 frames.
+    """
+    check_clips(clips, min_frames=2)
+    # One clip at a time: int16 differences of a whole set would take three times its memory.
+    changes = [np.abs(np.diff(clip.astype(np.int16), axis=0)).mean(dtype=np.float64) for clip in clips]
+    return float(np.mean(changes)) / 255
+
+
+def motion_ratio(generated: np.ndarray, real: np.ndarray) -> float:
+    """Motion magnitude of generated clips over that of real ones: 1 is right. UserError if real ones stand still."""
+    magnitude = motion_magnitude(real)
+    if magnitude == 0:
+        raise UserError("motion ratio: the real clips do not move at all, so there is nothing to compare with")
+    return motion_magnitude(generated) / magnitude

@@ -1,0 +1,166 @@
+"""A small video encoder of our own, for the Frechet distance where I3D's weights are not at hand.
+
+It was trained to tell how a clip moves and what is wrong with it (`training/motion_encoder.py`), because features of an
+untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its distance is
+called FD-motion and never FVD: the two share the formula but not the scale.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eval.features import check_clips
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_folder, disk_full_is_a_user_error
+
+SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny" / "motion_encoder"
+MIN_FRAMES = 2  # with a single frame there is no motion to see
+
+
+@dataclass(frozen=True)
+class MotionEncoderConfig:
+    """What the network is and what it was made for; `config.json` holds exactly these fields."""
+
+    name: str = "motion-encoder-v1"
+    height: int = 32  # clips of another size are resized to this one first
+    width: int = 64
+    num_frames: int = 8  # seen in training; other lengths work, as the features are pooled over time
+    fps: float = 7.0  # seen in training: the same motion at another rate looks slower or faster
+    channels: tuple[int, ...] = (24, 48, 64, 64)
+    feature_dim: int = 32  # small, because a Frechet distance from n clips needs n well above it
+
+
+class ConvBlock(nn.Module):
+    """3x3x3 convolution, GroupNorm, SiLU.
+
+    No running statistics: a clip's features never depend on its batch. One group: the energy of fine detail relative
+    to coarse survives, and by it noise and blur are told.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels_in, channels_out, 3, stride, padding=1)
+        self.norm = nn.GroupNorm(1, channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(self.norm(self.conv(x)))
+
+
+class MotionEncoder(nn.Module):
+    """Clips (N, 3, T, H, W) in [-1, 1] -> features (N, feature_dim); over real clips their mean variance is 1."""
+
+    feature_mean: Tensor  # (D,)
+    feature_map: Tensor  # (D, D), see `training.motion_encoder.balance`
+
+    def __init__(self, config: MotionEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        c0, c1, c2, c3 = config.channels
+        self.blocks = nn.ModuleList(
+            [
+                ConvBlock(12, c0, (1, 2, 2)),  # 12 = 3 colours x 2x2 pixels; motion is seen before anything is pooled
+                ConvBlock(c0, c1, (1, 1, 1)),
+                ConvBlock(c1, c2, (2, 2, 2)),
+                ConvBlock(c2, c3, (1, 1, 1)),
+            ]
+        )
+        pooled = 2 * sum(config.channels)
+        self.pool_norm = nn.LayerNorm(pooled)
+        self.to_features = nn.Linear(pooled, config.feature_dim)
+        self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
+        self.register_buffer("feature_map", torch.eye(config.feature_dim))
+
+    def bounded_features(self, clips: Tensor) -> Tensor:
+        """Features in (-1, 1) before they are balanced: what the training heads see."""
+        n, c, t, h, w = clips.shape
+        # Pixel-unshuffle by hand on five dimensions: four pixels of each colour become channels.
+        x = clips.reshape(n, c, t, h // 2, 2, w // 2, 2).permute(0, 1, 4, 6, 2, 3, 5)
+        x = x.reshape(n, c * 4, t, h // 2, w // 2)
+        pooled = []  # of every block: noise and softness are seen early, motion late
+        for block in self.blocks:
+            x = block(x)  # (N, C, T, H/4, W/4), from the third block on (N, C, T/2, H/8, W/8)
+            spread = (x.var((2, 3, 4), correction=0) + 1e-6).sqrt()  # sqrt alone has an infinite slope at 0
+            pooled += [x.mean((2, 3, 4)), spread]
+        return torch.tanh(self.to_features(self.pool_norm(torch.cat(pooled, 1))))  # (N, D); no dimension can explode
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return (self.bounded_features(clips) - self.feature_mean) @ self.feature_map
+
+    def save(self, folder: Path | str) -> None:
+        """Write `model.safetensors` and `config.json`; the folder appears whole or not at all."""
+        with disk_full_is_a_user_error(Path(folder)), atomic_folder(folder) as temporary:
+            tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            safetensors.torch.save_file(tensors, str(temporary / "model.safetensors"))
+            (temporary / "model.safetensors").chmod(0o644)  # safetensors leaves 0600; others may use the encoder too
+            (temporary / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> MotionEncoder:
+        """Read what `save` wrote. Raises UserError if a file is missing or is not one of ours."""
+        folder = Path(folder)
+        for file in ("config.json", "model.safetensors"):
+            if not (folder / file).is_file():
+                raise UserError(
+                    f"{folder / file}: not found; a motion encoder folder holds config.json and model.safetensors "
+                    "(make one with `python -m training.motion_encoder --out FOLDER`)"
+                )
+        try:
+            fields = json.loads((folder / "config.json").read_text())
+            encoder = cls(MotionEncoderConfig(**{**fields, "channels": tuple(fields["channels"])}))
+            encoder.load_state_dict(safetensors.torch.load_file(str(folder / "model.safetensors")))
+        except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            raise UserError(f"{folder}: not a motion encoder that this version can read: {error}") from error
+        return encoder.eval()
+
+
+def to_model_input(clips: np.ndarray, height: int, width: int) -> Tensor:
+    """uint8 (N, T, H, W, 3) -> float (N, 3, T, height, width) in [-1, 1]; bilinear, antialiased if sizes differ."""
+    x = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (N, T, 3, H, W)
+    if x.shape[-2:] != (height, width):
+        frames = F.interpolate(x.flatten(0, 1), size=(height, width), mode="bilinear", antialias=True)
+        x = frames.reshape(*x.shape[:3], height, width)
+    return x.transpose(1, 2).contiguous()
+
+
+class MotionEncoderExtractor:
+    """`MotionEncoder` as a feature extractor (see `eval.features.FeatureExtractor`)."""
+
+    distance_name = "FD-motion"
+
+    def __init__(self, encoder: MotionEncoder, device: torch.device | str = "cpu", batch_size: int = 32) -> None:
+        self.encoder = encoder.eval().to(device)
+        self.device = torch.device(device)
+        self.batch_size = batch_size
+        self.name = encoder.config.name
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        config = self.encoder.config
+        return {
+            "extractor": self.name,
+            "feature_dim": config.feature_dim,
+            "input_size": [config.height, config.width],
+            "resize": "bilinear, antialiased",
+            "trained_for_frames": config.num_frames,
+            "trained_for_fps": config.fps,
+        }
+
+    @torch.inference_mode()
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        """uint8 (N, T, H, W, 3) -> float64 (N, feature_dim). Raises UserError for another form or a single frame."""
+        check_clips(clips, min_frames=MIN_FRAMES)
+        config = self.encoder.config
+        parts = []
+        for start in range(0, len(clips), self.batch_size):
+            x = to_model_input(clips[start : start + self.batch_size], config.height, config.width)
+            parts.append(self.encoder(x.to(self.device)).double().cpu().numpy())
+        return np.concatenate(parts)

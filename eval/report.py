@@ -1,0 +1,218 @@
+"""The cumulative table of a run (PAPER table 1, for the user's own model), in the terminal and as Markdown.
+
+Both are made from `results.json` alone. Of a row, `name` is asked for; a figure that is missing or null is shown as
+unavailable, with the reason from `row["unavailable"][key]` (or `results["unavailable"][key]` for all rows) where given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mobilevd.files import atomic_write_text
+
+Row = Mapping[str, Any]
+NO_REASON = "not measured"
+# Below this many TFLOPs in the largest model, GFLOPs are the readable unit.
+SMALL_TFLOPS = 0.1
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number to so many significant digits, never in exponent form; digits before the point are all kept."""
+    if value == 0:
+        return "0"
+    value = float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else value  # 9.996 is 10.0, not 10.00
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def with_prefix(value: float) -> str:
+    """A count with k, M, G, T or P: 237400 -> "237 k"."""
+    for prefix, unit in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= unit * 0.9995:  # so that 999.9 k is written 1.00 M
+            return f"{significant(value / unit)} {prefix}"
+    return significant(value)
+
+
+def against_base(ratio: float) -> str:
+    """FLOPs of the base over FLOPs of this model, in words: 214.3 -> "214x fewer"."""
+    if abs(ratio - 1) < 0.005:
+        return "1x"
+    return f"{significant(ratio)}x fewer" if ratio > 1 else f"{significant(1 / ratio)}x more"
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str
+    header: str
+    write: Callable[[Any], str]
+
+
+def _number(row: Row, key: str) -> float | None:
+    value = row.get(key)
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
+    return (row.get("unavailable") or {}).get(key) or common.get(key) or NO_REASON
+
+
+def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Fill in `flops_ratio` against the first row, the base, where only `flops_per_clip` is given."""
+    base = _number(rows[0], "flops_per_clip") if rows else None
+    filled = []
+    for row in rows:
+        own = _number(row, "flops_per_clip")
+        ratio = _number(row, "flops_ratio")
+        if ratio is None and base and own:
+            ratio = base / own
+        filled.append({**row, "flops_ratio": ratio})
+    return filled
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns for these rows; the unit of FLOPs and the name of the distance depend on them."""
+    names = {row["distance_name"] for row in rows if row.get("distance_name")}
+    distance = names.pop() if len(names) == 1 else "distance"
+    largest = max((_number(row, "tflops") or 0.0 for row in rows), default=0.0)
+    giga = largest < SMALL_TFLOPS
+    return [
+        Column("nfe", "NFE", lambda v: f"{v:,}"),
+        Column("distance", distance, significant),
+        Column("motion_ratio", "motion", lambda v: f"{v:.2f}"),
+        Column("parameters", "parameters", with_prefix),
+        Column("tflops", "GFLOPs" if giga else "TFLOPs", lambda v: significant(v * 1000 if giga else v)),
+        Column("host_ms", "host ms", significant),
+        Column("device_ms", "device ms", significant),
+        Column("flops_per_clip", "FLOPs per clip", with_prefix),
+        Column("flops_ratio", "against base", against_base),
+    ]
+
+
+def _cell(row: Row, column: Column, mixed_names: bool) -> str | None:
+    """The text of a figure, None where it is unavailable."""
+    value = _number(row, column.key)
+    if value is None:
+        return None
+    text = column.write(value)
+    # Two kinds of distance in one column: never a number without its name.
+    return f"{text} ({row.get('distance_name', 'unnamed')})" if column.key == "distance" and mixed_names else text
+
+
+def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distance") -> str:
+    """One line that says how the distance was taken, from the `protocol` of `evaluate_clips`."""
+    p, parts = protocol, []
+    if "generated_clips" in p and "reference_clips" in p:
+        parts.append(f"{p['generated_clips']} generated against {p['reference_clips']} reference clips")
+    if "frames" in p and "height" in p and "width" in p:
+        rate = f" at {p['fps']:g} fps" if p.get("fps") else ""
+        parts.append(f"{p['frames']} frames of {p['width']}x{p['height']}{rate}")
+    if "extractor" in p:
+        details = [f"{p['feature_dim']} features"] if "feature_dim" in p else []
+        if "input_size" in p:
+            details.append(f"input {p['input_size'][1]}x{p['input_size'][0]}")
+        if "resize" in p:
+            details.append(f"resize {p['resize']}")
+        parts.append(f"features of {p['extractor']}" + (f" ({', '.join(details)})" if details else ""))
+    known = {"generated_clips", "reference_clips", "frames", "height", "width", "fps"}
+    known |= {"extractor", "feature_dim", "input_size", "resize"}
+    parts += [f"{key.replace('_', ' ')} {value}" for key, value in p.items() if key not in known]
+    return f"{distance_name}: Frechet distance, " + "; ".join(parts) if parts else f"{distance_name}: protocol unknown"
+
+
+def _distance_name(rows: Sequence[Row]) -> str:
+    return columns(rows)[1].header
+
+
+def render_table(
+    rows: Sequence[Row],
+    console: Console,
+    *,
+    protocol: Mapping[str, Any] | None = None,
+    unavailable: Mapping[str, str] | None = None,
+) -> None:
+    """Print the cumulative table, and below it the protocol and why a figure is unavailable.
+
+    A column in which every figure is unavailable for one reason is left out; the line below says so.
+    """
+    common, rows = unavailable or {}, _with_ratios(rows)
+    table = Table(header_style="bold")
+    table.add_column("model", overflow="fold")
+    mixed = len({row["distance_name"] for row in rows if row.get("distance_name")}) > 1
+    notes, kept = [], []
+    for column in columns(rows):
+        reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
+        everywhere = all(_cell(row, column, mixed) is None for row in rows)
+        if not everywhere or len(reasons) > 1:
+            kept.append(column)
+            table.add_column(column.header, justify="right")
+        for reason in sorted(reasons):
+            lacking = [row for row in rows if _cell(row, column, mixed) is None]
+            of = [row["name"] for row in lacking if _reason(row, column.key, common) == reason]
+            where = "" if everywhere and len(reasons) == 1 else f" for {', '.join(of)}"
+            notes.append(f"{column.header} unavailable{where}: {reason}")
+    for row in rows:
+        cells = [Text(_cell(row, column, mixed) or "unavailable") for column in kept]
+        table.add_row(Text(str(row["name"])), *cells)  # Text: a name with [brackets] is no markup
+    console.print(table)
+    if protocol:
+        console.print(Text(describe_protocol(protocol, _distance_name(rows)), style="dim"))
+    for note in notes:
+        console.print(Text(note, style="dim"))
+
+
+def _plain(text: Any) -> str:
+    """Text that breaks neither a Markdown table nor a line."""
+    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
+    """The cumulative table in Markdown; an unavailable figure is written in full, with its reason."""
+    common, rows = unavailable or {}, _with_ratios(rows)
+    shown = columns(rows)
+    mixed = len({row["distance_name"] for row in rows if row.get("distance_name")}) > 1
+    lines = ["| model | " + " | ".join(_plain(c.header) for c in shown) + " |", "|---" + "|---:" * len(shown) + "|"]
+    for row in rows:
+        cells = [_cell(row, c, mixed) or f"unavailable: {_reason(row, c.key, common)}" for c in shown]
+        lines.append("| " + " | ".join(map(_plain, [row["name"], *cells])) + " |")
+    return "\n".join(lines)
+
+
+def _details(row: Row) -> list[str]:
+    """Notes and links of one row; `samples` maps a word to a path relative to the report."""
+    samples = ", ".join(f"[{name}](<{target}>)" for name, target in (row.get("samples") or {}).items())
+    notes = row.get("notes")
+    texts = [notes] if isinstance(notes, str) else list(notes or [])
+    parts = [part for part in [" ".join(texts), samples] if part]
+    return [f"- **{_plain(row['name'])}**: {'; '.join(parts)}"] if parts else []
+
+
+def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
+    """Write the report of a run from its results (the content of `results.json`)."""
+    rows = results.get("rows") or []
+    facts = {"created": results.get("created"), "seed": results.get("seed"), **(results.get("machine") or {})}
+    lines = [f"# {results.get('name', 'run')}", ""]
+    lines += [
+        f"- {_plain(str(key).replace('_', ' '))}: {_plain(value)}" for key, value in facts.items() if value is not None
+    ]
+    lines += ["", "## Cumulative effect", ""]
+    if rows:
+        lines += [describe_protocol(results.get("protocol") or {}, _distance_name(rows)), ""]
+        lines += [markdown_table(rows, results.get("unavailable")), ""]
+        lines += [
+            "Motion is the mean frame-to-frame change over that of the reference clips (1 is right). FLOPs count a",
+            "multiply-accumulate as 2, for one function evaluation; per clip they are multiplied by NFE.",
+        ]
+    else:
+        lines.append("No stage has finished yet.")
+    details = [line for row in rows for line in _details(row)]
+    if details:
+        lines += ["", "## Samples and notes", "", *details]
+    atomic_write_text(path, "\n".join(lines) + "\n")

@@ -1,0 +1,72 @@
+"""Contact sheets: clips side by side, frame by frame, so that a viewer sees what moves where."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from eval.features import check_clips
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_bytes
+
+GAP = 4  # pixels between frames
+FONT_SIZE = 16
+INK, PAPER = (24, 24, 24), (255, 255, 255)
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def _wrap(text: str, font: Font, width: float) -> str:
+    """Break text between words so that no line is wider than `width`; a longer word keeps a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def contact_sheet(rows: Sequence[np.ndarray], labels: Sequence[str], scale: int = 3) -> Image.Image:
+    """One row per clip, uint8 (T, H, W, 3): its label, then its frames, `scale` times as large, numbered from 0 on top.
+
+    Clips may differ in length; frames of one size are asked for. Raises UserError otherwise.
+    """
+    if not rows or len(rows) != len(labels):
+        raise UserError(
+            f"contact sheet: {len(rows)} clips and {len(labels)} labels; one label per clip, at least one clip"
+        )
+    for clip, label in zip(rows, labels, strict=True):
+        check_clips(clip[None], what=f"contact sheet row {label!r}")
+        if clip.shape[1:] != rows[0].shape[1:]:
+            raise UserError(f"contact sheet row {label!r}: frames of {clip.shape[1:3]}, others {rows[0].shape[1:3]}")
+    font = ImageFont.load_default(size=FONT_SIZE)  # Pillow's own: the sheet looks the same on every machine
+    h, w = rows[0].shape[1] * scale, rows[0].shape[2] * scale
+    longest = max(font.getlength(word) for label in labels for word in (label.split() or [""]))
+    margin = int(max(longest, min(160, max(font.getlength(label) for label in labels)))) + 2 * GAP
+    texts = [_wrap(label, font, margin - 2 * GAP) for label in labels]
+    line = FONT_SIZE + GAP
+    row_height = max(h, line * max(text.count("\n") + 1 for text in texts)) + GAP
+    count = max(len(clip) for clip in rows)
+    sheet = Image.new("RGB", (margin + count * (w + GAP), line + GAP + len(rows) * row_height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for t in range(count):
+        draw.text((margin + t * (w + GAP) + w / 2, GAP / 2), str(t), fill=INK, font=font, anchor="ma")
+    for i, (clip, text) in enumerate(zip(rows, texts, strict=True)):
+        top = line + GAP + i * row_height
+        draw.multiline_text((GAP, top), text, fill=INK, font=font, spacing=GAP)
+        for t, frame in enumerate(clip):
+            # Nearest neighbour: the pixels that were made, not ones that smoothing made prettier.
+            large = Image.fromarray(frame).resize((w, h), Image.Resampling.NEAREST)
+            sheet.paste(large, (margin + t * (w + GAP), top))
+    return sheet
+
+
+def write_contact_sheet(path: Path | str, rows: Sequence[np.ndarray], labels: Sequence[str], scale: int = 3) -> None:
+    """Write `contact_sheet` as a PNG file."""
+    buffer = io.BytesIO()
+    contact_sheet(rows, labels, scale).save(buffer, format="PNG", optimize=True)
+    atomic_write_bytes(path, buffer.getvalue())

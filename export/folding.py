@@ -1,0 +1,61 @@
+"""What a fixed noise level lets be computed once: a copy of the UNet in the phone's spelling, with constants folded in.
+
+Every step is exact in the mathematics. What follows from constants alone without any algebra (frame positions, blend
+factors, reshaped weights) is left to constant propagation on the exported graph (`export/xnnpack.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from mobilevd.nn.ops import set_phone_form
+from mobilevd.nn.resnet import ResidualPart, SpatioTemporalResBlock
+from mobilevd.transforms.cross_attention import CrossAttention
+from mobilevd.unet import SpatioTemporalUNet
+
+
+@torch.no_grad()
+def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor) -> SpatioTemporalUNet:
+    """A copy of `unet` for one noise level and micro-conditioning, in the phone's spelling; the caller's stays as it is.
+
+    Args:
+        unet: finished (no live funnels or gates).
+        embedding: (1, E) what `embed_time` gives for that noise level and micro-conditioning.
+
+    Returns:
+        A model for inference that gives the same numbers for this embedding, and ignores the one it is called with.
+    """
+    folded = CrossAttention().begin(unet)  # one image token: the same output from one linear layer
+    folded = copy.deepcopy(unet) if folded is unet else folded
+    folded = folded.eval().requires_grad_(False)
+    for module in folded.modules():
+        if isinstance(module, ResidualPart):
+            _fold_time_embedding(module, embedding)
+        elif isinstance(module, SpatioTemporalResBlock):
+            _fold_blend(module)
+    set_phone_form(folded)
+    return folded
+
+
+def _fold_time_embedding(part: ResidualPart, embedding: Tensor) -> None:
+    """conv1(x) + W e + b is a convolution with another bias, in double precision until it is rounded once."""
+    projection, bias = part.time_emb_proj, part.conv1.bias
+    assert projection is not None and projection.bias is not None and bias is not None
+    added = embedding[0].double() @ projection.weight.double().T + projection.bias.double()
+    part.conv1.bias = nn.Parameter((bias.double() + added).to(bias.dtype), requires_grad=False)
+    part.time_emb_proj = None
+
+
+def _fold_blend(block: SpatioTemporalResBlock) -> None:
+    """x_s + (1 - a) r with r = conv2(...): the factor goes into conv2, and the blend is the residual part's own sum."""
+    if block.temporal_res_block is None or block.time_mixer is None:
+        return
+    temporal, bias = block.temporal_res_block.conv2, block.temporal_res_block.conv2.bias
+    assert bias is not None
+    share = torch.sigmoid(-block.time_mixer.mix_factor.double())  # 1 - a, without cancellation for a near 1
+    temporal.weight.copy_(temporal.weight.double() * share)
+    bias.copy_(bias.double() * share)
+    block.time_mixer.folded = True

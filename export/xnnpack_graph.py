@@ -1,0 +1,254 @@
+"""XNNPACK's own graph, built operator by operator, with every transposition put off until an operator needs it.
+
+PyTorch's graph of this UNet is full of permutations: convolutions want channels after the batch, transformers want them
+last, temporal layers want frames in the middle. XNNPACK's convolutions want channels last in memory, so most of those
+permutations are no work at all when the memory order is tracked apart from the logical one: a `Value` is a view
+(logical shape and the order of its axes in memory) of an XNNPACK value, and `permute` and `reshape` only change the view
+wherever that is possible.
+
+The classes of the serialized graph and its writer are ExecuTorch's (`executorch.backends.xnnpack.serialization`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
+from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
+    CONSTANT_TENSOR_ALIGNMENT,
+    serialize_xnnpack_binary,
+)
+from executorch.backends.xnnpack.utils.xnnpack_constants import (
+    UINT64_MAX,
+    XNN_INVALID_VALUE_ID,
+    XNN_MAX_TENSOR_DIMS,
+    XNN_VALUE_FLAG_EXTERNAL_INPUT,
+    XNN_VALUE_FLAG_EXTERNAL_OUTPUT,
+)
+from executorch.exir._serialize._named_data_store import NamedDataStore
+from torch import Tensor
+
+Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A view of an XNNPACK value.
+
+    Attributes:
+        id: of the XNNPACK value.
+        shape: the logical shape.
+        order: the logical axes from the outermost to the innermost in memory.
+    """
+
+    id: int
+    shape: Axes
+    order: Axes
+
+    @property
+    def dims(self) -> Axes:
+        """Sizes in memory order."""
+        return tuple(self.shape[axis] for axis in self.order)
+
+
+def contiguous_order(rank: int) -> Axes:
+    return tuple(range(rank))
+
+
+def _without_units(order: Axes, shape: Axes) -> Axes:
+    """The axes that matter for the order in memory: an axis of size 1 may stand anywhere."""
+    return tuple(axis for axis in order if shape[axis] != 1)
+
+
+def _blocks(old: Axes, new: Axes) -> list[tuple[list[int], list[int]]]:
+    """Cut a reshape into the smallest runs of axes with equal products: (old axes, new axes) per run."""
+    blocks: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(old) and j < len(new):
+        left, right = [i], [j]
+        a, b = old[i], new[j]
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                left.append(i)
+                a, i = a * old[i], i + 1
+            else:
+                right.append(j)
+                b, j = b * new[j], j + 1
+        blocks.append((left, right))
+    blocks.append((list(range(i, len(old))), list(range(j, len(new)))))  # axes of size 1 that are left over
+    return blocks
+
+
+class GraphBuilder:
+    """An XNNPACK graph under construction. Operators on `Value`s are in `export/xnnpack_ops.py`."""
+
+    def __init__(self) -> None:
+        self.nodes: list[schema.XNode] = []
+        self.values: list[schema.XNNTensorValue] = []
+        self.data = schema_constants()
+        self.store = NamedDataStore()
+        self.input_ids: list[int] = []
+        self.output_ids: list[int] = []
+        self._constants: dict[tuple[str, Axes], int] = {}
+        self._derived: dict[tuple[Any, ...], int] = {}
+
+    # -- values -----------------------------------------------------------------------------------------------------
+
+    def _new_value(self, dims: Axes, buffer: int = 0, external_id: int = XNN_INVALID_VALUE_ID, flags: int = 0) -> int:
+        if len(dims) > XNN_MAX_TENSOR_DIMS:
+            raise ValueError(f"XNNPACK tensors have at most {XNN_MAX_TENSOR_DIMS} dimensions, not {dims}")
+        value_id = len(self.values)
+        self.values.append(
+            schema.XNNTensorValue(
+                datatype=schema.XNNDatatype.xnn_datatype_fp32,
+                num_dims=len(dims),
+                dims=list(dims),
+                constant_buffer_idx=buffer,
+                external_id=external_id,
+                flags=flags,
+                id_out=value_id,
+            )
+        )
+        return value_id
+
+    def dims_of(self, value_id: int) -> Axes:
+        """The dimensions that XNNPACK knows for a value."""
+        return tuple(self.values[value_id].dims)
+
+    def input(self, shape: Sequence[int]) -> Value:
+        """The next input of the program."""
+        position = len(self.input_ids)
+        value_id = self._new_value(tuple(shape), external_id=position, flags=XNN_VALUE_FLAG_EXTERNAL_INPUT)
+        self.input_ids.append(value_id)
+        return Value(value_id, tuple(shape), contiguous_order(len(shape)))
+
+    def output(self, value: Value) -> None:
+        """Make `value` the next output of the program; all inputs must be there already."""
+        value = self.ordered(value, contiguous_order(len(value.shape)))
+        value_id = self.with_dims(value, value.shape)
+        record = self.values[value_id]
+        if record.external_id != XNN_INVALID_VALUE_ID or record.constant_buffer_idx:
+            value_id = self.emit(schema.XNNCopy, value.shape, input_id=value_id)  # an input or constant passed through
+            record = self.values[value_id]
+        record.external_id = len(self.input_ids) + len(self.output_ids)
+        record.flags |= XNN_VALUE_FLAG_EXTERNAL_OUTPUT
+        self.output_ids.append(value_id)
+
+    def constant(self, tensor: Tensor) -> int:
+        """XNNPACK value of a constant, of the tensor's shape; equal constants are stored once."""
+        array = np.ascontiguousarray(tensor.detach().to(torch.float32).cpu().numpy())
+        content = array.tobytes()
+        key = hashlib.sha256(content).hexdigest()
+        dims = tuple(tensor.shape) or (1,)
+        if (key, dims) not in self._constants:
+            self.data.append(schema.ConstantDataOffset(offset=UINT64_MAX, size=len(content), named_key=key))
+            self.store.add_named_data(key, content, alignment=CONSTANT_TENSOR_ALIGNMENT)
+            self._constants[key, dims] = self._new_value(dims, buffer=len(self.data) - 1)
+        return self._constants[key, dims]
+
+    def emit(self, kind: type[Any], dims: Sequence[int], **fields: Any) -> int:
+        """Append an operator with one output of `dims`; returns the output's id."""
+        output_id = self._new_value(tuple(dims))
+        fields = {"flags": 0, **fields}
+        self.nodes.append(
+            schema.XNode(xnode_union=kind(output_id=output_id, **fields), debug_handle=len(self.nodes))
+        )
+        return output_id
+
+    # -- views ------------------------------------------------------------------------------------------------------
+
+    def with_dims(self, value: Value, dims: Sequence[int]) -> int:
+        """Id of the value's memory under these dimensions: itself where they are known so, else a reshape of it."""
+        dims = tuple(dims)
+        if self.dims_of(value.id) == dims:
+            return value.id
+        key = ("reshape", value.id, dims)
+        if key not in self._derived:
+            self._derived[key] = self.emit(
+                schema.XNNStaticReshape, dims, input_id=value.id, num_dims=len(dims), new_shape=list(dims)
+            )
+        return self._derived[key]
+
+    def ordered(self, value: Value, order: Axes) -> Value:
+        """The same logical value with its axes in this memory order: a view where only axes of size 1 move."""
+        if _without_units(value.order, value.shape) == _without_units(order, value.shape):
+            return replace(value, order=order)
+        key = ("transpose", value.id, value.shape, value.order, order)
+        if key not in self._derived:
+            perm = [value.order.index(axis) for axis in order]
+            self._derived[key] = self.emit(
+                schema.XNNStaticTranspose,
+                [value.shape[axis] for axis in order],
+                input_id=self.with_dims(value, value.dims),
+                num_dims=len(perm),
+                perm=perm,
+            )
+        return Value(self._derived[key], value.shape, order)
+
+    def permute(self, value: Value, axes: Sequence[int]) -> Value:
+        """Logical permutation: always a view."""
+        axes = tuple(axis % len(value.shape) for axis in axes)
+        shape = tuple(value.shape[axis] for axis in axes)
+        return Value(value.id, shape, tuple(axes.index(axis) for axis in value.order))
+
+    def reshape(self, value: Value, shape: Sequence[int]) -> Value:
+        """Logical reshape: a view if the axes that are merged or split lie together in memory, else after a copy."""
+        shape = _resolve(shape, value.shape)
+        blocks = _blocks(value.shape, shape)
+        order = _order_after_reshape(value, blocks)
+        if order is None:
+            value = self.ordered(value, contiguous_order(len(value.shape)))
+            order = contiguous_order(len(shape))
+        return Value(value.id, shape, order)
+
+    # -- the result -------------------------------------------------------------------------------------------------
+
+    def serialize(self) -> bytes:
+        """The delegate's payload; its constants are in `store`."""
+        graph = schema.XNNGraph(
+            version="0",
+            xnodes=self.nodes,
+            xvalues=[schema.XValue(xvalue_union=value) for value in self.values],
+            num_externs=len(self.input_ids) + len(self.output_ids),
+            input_ids=self.input_ids,
+            output_ids=self.output_ids,
+            constant_data=self.data,
+        )
+        return serialize_xnnpack_binary(graph, bytearray())
+
+
+def schema_constants() -> list[schema.ConstantDataOffset]:
+    """The table of constants of a new graph: index 0 means "no constant"."""
+    return [schema.ConstantDataOffset(0, 0)]
+
+
+def _resolve(shape: Sequence[int], old: Axes) -> Axes:
+    """A shape whose -1, if any, is replaced by what is left of the number of elements."""
+    if -1 not in shape:
+        return tuple(shape)
+    known = math.prod(size for size in shape if size != -1)
+    return tuple(math.prod(old) // known if size == -1 else size for size in shape)
+
+
+def _order_after_reshape(value: Value, blocks: list[tuple[list[int], list[int]]]) -> Axes | None:
+    """Memory order of the new axes if each block is one piece of memory, in order; None if one is not."""
+    order: list[int] = []
+    remaining = list(_without_units(value.order, value.shape))
+    block_of = {axis: block for block in blocks for axis in block[0]}
+    while remaining:
+        old_axes, new_axes = block_of[remaining[0]]
+        run = [axis for axis in old_axes if value.shape[axis] != 1]
+        if remaining[: len(run)] != run:
+            return None
+        remaining = remaining[len(run) :]
+        order += new_axes
+    placed = set(order)
+    units = [axis for _, new_axes in blocks for axis in new_axes if axis not in placed]
+    return tuple(units + order)

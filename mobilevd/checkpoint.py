@@ -1,0 +1,166 @@
+"""Model folders: `config.json` and safetensors, ours and diffusers' SVD ones, read strictly and written whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_folder, atomic_write_json
+
+if TYPE_CHECKING:
+    from mobilevd.unet import SpatioTemporalUNet
+
+WEIGHTS = "diffusion_pytorch_model"
+SVD_CLASS = "UNetSpatioTemporalConditionModel"
+OUR_KEYS = {
+    "cross_attention": "full",
+    "temporal_scale": 1,
+    "spatial_scale": 1,
+    "scale_operator": "average",
+    "temporal_blocks": None,
+    "inner_widths": None,
+    "live_funnels": False,
+    "temporal_gates": False,
+}
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model folder's config.json without diffusers' own keys; UserError if it is missing or no JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json; a model folder holds config.json and {WEIGHTS}.safetensors") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not a model config (a JSON object was expected)")
+    return config
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files of a model folder: one, or the shards that its index names.
+
+    Without a `variant` the plain files are taken, or those of the only variant there is (SVD's "fp16").
+    """
+    infixes = [f".{variant}"] if variant else ["", ".fp16"]
+    for infix in infixes:
+        single = folder / f"{WEIGHTS}{infix}.safetensors"
+        if single.is_file():
+            return [single]
+        index = folder / f"{WEIGHTS}.safetensors.index{infix}.json"
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            for name in names:
+                if Path(name).name != name:
+                    raise UserError(f"{index}: the shard {name!r} does not lie in the model folder")
+                if not (folder / name).is_file():
+                    raise UserError(f"{index}: the shard {name} is missing from {folder}")
+            return [folder / name for name in names]
+    raise UserError(f"{folder}: no weights; {WEIGHTS}{infixes[0]}.safetensors (or its shards) was expected")
+
+
+def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for key in opened.keys():  # noqa: SIM118 (not a dict)
+                    yield key, opened.get_tensor(key)
+        except SafetensorError as error:
+            raise UserError(f"{file}: not a complete safetensors file ({error})") from None
+
+
+def load_strict(model: nn.Module, files: list[Path], where: Path) -> None:
+    """Copy tensors from safetensors files into `model`; names and shapes must agree exactly.
+
+    A 3x1x1 convolution weight (rank 5) fits our (3, 1) one (rank 4): its last axis is dropped.
+
+    Raises:
+        UserError: the first mismatching tensor (in the model's order), with both shapes.
+    """
+    state = model.state_dict()
+    found: dict[str, Tensor] = {}
+    for name, tensor in _tensors(files):
+        wanted = state.get(name)
+        if wanted is not None and tensor.ndim == 5 and wanted.ndim == 4 and tensor.shape[-1] == 1:
+            tensor = tensor.squeeze(-1)
+        found[name] = tensor
+    for name, wanted in state.items():
+        if name not in found:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture: {name} of shape {tuple(wanted.shape)} is missing"
+            )
+        if found[name].shape != wanted.shape:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture: {name} has shape {tuple(found[name].shape)}, "
+                f"its config says {tuple(wanted.shape)}"
+            )
+    if extra := next((name for name in found if name not in state), None):
+        raise UserError(
+            f"{where}: a checkpoint of another architecture: {extra} of shape {tuple(found[extra].shape)} "
+            "has no place in this model"
+        )
+    with torch.no_grad():
+        for name, wanted in state.items():
+            wanted.copy_(found[name])
+
+
+def load_model_folder(
+    cls: type[Model], folder: Path, variant: str | None = None, torch_dtype: torch.dtype | None = None
+) -> Model:
+    """Build the model that `folder` describes and load its weights strictly; in float32 unless `torch_dtype` is given.
+
+    Raises UserError for a missing folder or file, a config of another class, unknown config keys, other tensors.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such model folder")
+    config = read_config(folder)
+    class_name = config.get("_class_name", cls.__name__)
+    if class_name not in (cls.__name__, SVD_CLASS):
+        raise UserError(
+            f"{folder / 'config.json'}: a model of class {class_name}; {cls.__name__} or diffusers' {SVD_CLASS} was expected"
+        )
+    arguments = {key: value for key, value in config.items() if not key.startswith("_")}
+    try:
+        model = cls(**arguments)
+    except TypeError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from None
+    load_strict(model, weight_files(folder, variant), folder)
+    if torch_dtype is not None:
+        nn.Module.to(model, torch_dtype)  # in place; diffusers' own `to` warns about every change of dtype
+    return model.eval()
+
+
+def save_svd_folder(model: SpatioTemporalUNet, folder: Path) -> None:
+    """Write `model` as diffusers' `UNetSpatioTemporalConditionModel` folder (temporal kernels again 3x1x1).
+
+    Raises UserError if the model is compressed, since diffusers' class cannot express that.
+    """
+    config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
+    for key, plain in OUR_KEYS.items():
+        value = config.pop(key, plain)
+        if key not in ("scale_operator",) and (value or plain) != plain:
+            raise UserError(f"{folder}: a compressed model ({key} = {value!r}) cannot be written as diffusers' {SVD_CLASS}")
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        temporal_kernel = ".temporal_res_block.conv" in name and name.endswith("weight")
+        tensors[name] = (tensor.unsqueeze(-1) if temporal_kernel else tensor).contiguous()
+    with atomic_folder(folder) as temporary:
+        save_file(tensors, temporary / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
+        atomic_write_json(temporary / "config.json", {"_class_name": SVD_CLASS, **config})
+
+
+def save_model_folder(model: nn.Module, folder: Path) -> None:
+    """`model.save_pretrained(folder)`, but the folder appears whole or not at all."""
+    with atomic_folder(folder) as temporary:
+        model.save_pretrained(temporary)  # type: ignore[operator]

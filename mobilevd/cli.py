@@ -1,0 +1,236 @@
+"""The command line. Heavy imports stay inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from device_runner.errors import RunnerError
+from mobilevd.errors import UserError
+
+USER_MISTAKE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class House(TyperGroup):
+    """Turns a user's mistake into one red line and exit code 2, and Ctrl-C into a word on how to go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (UserError, RunnerError) as error:
+            _complain(str(error))
+            raise typer.Exit(USER_MISTAKE) from None
+        except KeyboardInterrupt:
+            typer.echo("\nstopped; give the same command again to go on", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _complain(text: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    # soft_wrap: a terminal may wrap the line, but a log file keeps one problem on one line.
+    Console(stderr=True).print(Text(text, style="red"), soft_wrap=True)
+
+
+app = typer.Typer(
+    cls=House,
+    help="Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich's markdown would take most of the time of `--help`
+)
+
+Config = Annotated[Path, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Values to change: training.steps=10 stages.base.training.steps=5", metavar="KEY=VALUE"
+    ),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here.", metavar="FILE")]
+
+
+@app.command()
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print config and plan, and stop.")] = False,
+) -> None:
+    """Do everything: all stages, export, measurement and the table. The same command again goes on."""
+    from mobilevd.config import describe_plan, load_config
+
+    resolved = load_config(config, overrides or [])
+    if dry_run:
+        typer.echo(describe_plan(resolved))
+        return
+    from rich.console import Console
+
+    from mobilevd.pipeline import run as run_pipeline
+
+    run_pipeline(resolved, Console())
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="Name of a stage in the config.")],
+    config: Config,
+    overrides: Overrides = None,
+) -> None:
+    """Train one stage; the stages before it must be there."""
+    from mobilevd.config import find_stage, load_config
+
+    resolved = load_config(config, overrides or [])
+    find_stage(resolved, stage)
+    from mobilevd.pipeline import train_stage
+
+    train_stage(resolved, stage)
+
+
+@app.command()
+def cache(config: Config, overrides: Overrides = None) -> None:
+    """Read the videos and encode the training clips, so that training starts at once."""
+    from mobilevd.config import load_config
+
+    resolved = load_config(config, overrides or [])
+    from mobilevd.pipeline import cache as cache_latents
+
+    cache_latents(resolved)
+
+
+@app.command()
+def flops(
+    model: Annotated[Path | None, typer.Option(help="Count this model folder, not the paper's.")] = None,
+    json: Json = None,
+) -> None:
+    """Parameters and TFLOPs of the paper's models beside the published figures, or of your own model."""
+    from mobilevd.paper_table import flops_command
+
+    flops_command(model, json)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    target: Annotated[list[str] | None, typer.Option(help="Runtime and backend; may be repeated.")] = None,
+) -> None:
+    """Export the one-step generator to a bundle for devices."""
+    from export.commands import export_model
+
+    export_model(model, target or ["executorch-xnnpack"], out)
+
+
+@app.command()
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    device: Annotated[str, typer.Option(help="Where to measure.")] = "host",
+    protocol: Annotated[str, typer.Option(help="How to measure: default or quick.")] = "default",
+    json: Json = None,
+) -> None:
+    """Measure an exported program on a device, and check its outputs."""
+    from device_runner.measure import measure
+    from mobilevd.files import atomic_write_json
+
+    measurement = measure(bundle, device, protocol)
+    if json is not None:
+        atomic_write_json(json, measurement.to_json())
+    summary = ", ".join(f"{name} {value:.1f}" for name, value in measurement.summary.items())
+    name = measurement.device["name"]
+    typer.echo(f"{bundle} on {name}: median {measurement.median_ms:.1f} ms (ms: {summary})")
+
+
+@app.command()
+def evaluate(
+    generated: Annotated[Path, typer.Option(help="Folder of generated .mp4 files.")],
+    reference: Annotated[Path, typer.Option(help="Folder of real .mp4 files.")],
+    features: Annotated[str, typer.Option(help="motion, motion:FOLDER or i3d:FILE.")] = "motion",
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a clip; else those of a generated one.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Their rate; else that of a generated one.")] = None,
+    json: Json = None,
+) -> None:
+    """Compare generated clips with real ones, at the size of the generated."""
+    first = next(iter(sorted(generated.glob("*.mp4"))), None)
+    if first is None:
+        raise UserError(f"{generated}: holds no .mp4 files to evaluate")
+    from eval.features import load_extractor
+    from eval.protocol import evaluate_folders
+    from mobilevd.files import atomic_write_json
+    from training.data.video import probe, read_clip
+
+    form = probe(first)
+    count, rate = frames or form.num_frames, fps or form.fps
+    result = evaluate_folders(
+        generated,
+        reference,
+        load_extractor(features),
+        lambda file: read_clip(file, count, rate, 0.0, form.height, form.width),
+        fps=rate,
+    )
+    if json is not None:
+        atomic_write_json(json, result)
+    typer.echo(
+        f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}"
+    )
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    image: Annotated[Path, typer.Option(help="Picture to animate.")],
+    out: Annotated[Path, typer.Option(help="Video file to write.")],
+    codec: Annotated[Path | None, typer.Option(help="Codec folder; a run's model knows its own.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations; 1 is one-step generation.")] = None,
+    height: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+) -> None:
+    """Make a clip from a picture."""
+    from mobilevd.generate import generate_frames, settings_for
+    from mobilevd.unet import SpatioTemporalUNet
+    from training.data.video import write_video
+
+    if (height is None) != (width is None):
+        raise UserError("give --height and --width together, or neither")
+    size = (height, width) if height is not None and width is not None else None
+    codec_folder, count, settings = settings_for(model, codec, steps)
+    unet = SpatioTemporalUNet.from_pretrained(model)
+    frames = generate_frames(unet, codec_folder, image, seed=seed, steps=count, size=size, **settings)
+    write_video(out, frames, settings.get("fps", 7))
+    typer.echo(f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {count} step(s)")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine has and lacks for a run."""
+    from rich.console import Console
+
+    from device_runner.build import find_toolchain
+    from mobilevd.doctor import examine
+
+    def compiler() -> str:
+        toolchain = find_toolchain()
+        return f"{toolchain.compiler} ({toolchain.compiler_version})"
+
+    console = Console()
+    with console.status("looking around"):
+        findings = examine(compiler, Path.cwd())
+    marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
+    for finding in findings:
+        console.print(f"{marks[finding.usable]} [bold]{finding.name:13s}[/bold]", end=" ")
+        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
+    if any(finding.usable is False for finding in findings):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point of `mobilevd`."""
+    sys.exit(app())

@@ -1,0 +1,82 @@
+"""From a YAML file and overrides to a checked configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mobilevd.config.problems import describe, nearest
+from mobilevd.config.schema import RunConfig, StageConfig
+from mobilevd.config.source import ConfigSource
+from mobilevd.errors import UserError
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a YAML file, set the `key=value` overrides, check all of it and find the files it names.
+
+    Paths of the inputs (`base`, `data.videos`, `data.reference_videos`, `evaluation.features`) are looked up
+    from the current folder first, then from the folder that holds `configs/`; `output` is always from the
+    current folder.
+
+    Raises UserError with a line for each problem.
+    """
+    path = Path(path)
+    source = ConfigSource(path, list(overrides))
+    try:
+        config = RunConfig.model_validate(source.values)
+    except ValidationError as error:
+        raise UserError("\n".join(describe(error.errors(include_url=False), RunConfig, source))) from None
+    root = repository_root(path)
+    config.output = config.output.expanduser()
+    config.base.model = find_input(config.base.model, root)
+    config.base.codec = find_input(config.base.codec, root)
+    if config.data.videos is not None:
+        config.data.videos = find_input(config.data.videos, root)
+    if config.data.reference_videos is not None:
+        config.data.reference_videos = find_input(config.data.reference_videos, root)
+    kind, _, place = config.evaluation.features.partition(":")
+    if place:
+        config.evaluation.features = f"{kind}:{find_input(Path(place), root)}"
+    return config
+
+
+def repository_root(config_file: Path) -> Path:
+    """The nearest folder above the file that holds `configs/`; failing that, the one this package lies in."""
+    for folder in config_file.resolve().parents:
+        if (folder / "configs").is_dir():
+            return folder
+    return Path(__file__).resolve().parents[2]
+
+
+def find_input(path: Path, root: Path) -> Path:
+    """`path` from the current folder if it is there, else from `root` if it is there, else as it was."""
+    path = path.expanduser()
+    if not path.exists() and (root / path).exists():
+        return root / path
+    return path
+
+
+def find_stage(config: RunConfig, name: str) -> StageConfig:
+    """The stage of that name; raises UserError that lists the known ones."""
+    for stage in config.stages:
+        if stage.name == name:
+            return stage
+    raise UserError(f"no stage{nearest(name, [stage.name for stage in config.stages])}")
+
+
+def check_divisible(height: int, width: int, multiple: int, where: str = "data") -> None:
+    """Raise UserError unless height and width, in pixels, are multiples of `multiple`.
+
+    The multiple is the codec's factor times 2 for every halving in the UNet. `where` is the key that holds
+    the size.
+    """
+    problems = []
+    for name, size in (("height", height), ("width", width)):
+        if size % multiple:
+            below = size // multiple * multiple
+            sizes = f"{below} or {below + multiple}" if below else f"{multiple}"
+            problems.append(f"{where}.{name}: {size} is not divisible by {multiple}; nearest valid: {sizes}")
+    if problems:
+        raise UserError("\n".join(problems))

@@ -1,0 +1,27 @@
+"""What `--dry-run` shows."""
+
+from __future__ import annotations
+
+import yaml
+
+from mobilevd.config.schema import RunConfig, StageConfig
+from mobilevd.config.transforms import Transform
+
+
+def describe_plan(config: RunConfig) -> str:
+    """The resolved configuration as YAML (it can be run as it stands), then the stages in order."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
+    lines = [_stage(index, stage) for index, stage in enumerate(config.stages)]
+    return f"{text}\n# plan: {len(lines)} stages into {config.output}\n" + "\n".join(lines)
+
+
+def _stage(index: int, stage: StageConfig) -> str:
+    transforms = ", ".join(_transform(transform) for transform in stage.transforms) or "no transform"
+    objective = stage.objective.kind
+    training = "no training" if objective == "none" else f"{objective} for {stage.training.steps} steps"
+    return f"# {index + 1:2d}. {stage.name} ({stage.label}): {transforms}; {training}; {stage.nfe}"
+
+
+def _transform(transform: Transform) -> str:
+    settings = transform.model_dump(exclude={"kind"}).items()
+    return " ".join([transform.kind, *(f"{key}={value}" for key, value in settings)])

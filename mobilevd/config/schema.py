@@ -1,0 +1,212 @@
+"""Everything a run can be told, with a default wherever one is sensible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mobilevd.config.base import ConfigModel
+from mobilevd.config.transforms import NoObjective, Objective, Transform
+
+# YAML has no paths: text is taken for one here, though types are strict elsewhere.
+PathValue = Annotated[Path, Field(strict=False)]
+
+
+class BaseConfig(ConfigModel):
+    """What the run starts from."""
+
+    model: PathValue = Field(description="folder of a UNet: ours, or a diffusers SVD UNet")
+    codec: PathValue = Field(description="folder of a codec: ours, or a diffusers SVD folder (VAE and CLIP)")
+
+
+class ScenesConfig(ConfigModel):
+    """The procedural videos that stand in where `data.videos` is null."""
+
+    train: int = Field(default=256, ge=1, description="videos to train on")
+    test: int = Field(default=128, ge=1, description="videos to compare with, from other seeds")
+    seconds: float = Field(default=3.0, gt=0, description="length of each video in seconds")
+    fps: int = Field(default=24, ge=1, description="frames per second of the files")
+    seed: int = Field(default=1000, ge=0, description="seed of the first video")
+
+
+class DataConfig(ConfigModel):
+    """Which videos, and which clips out of them."""
+
+    videos: PathValue | None = Field(default=None, description="folder of video files; null: procedural ones")
+    reference_videos: PathValue | None = Field(
+        default=None, description="folder of videos to evaluate against; null holds out some of `videos`"
+    )
+    holdout: float = Field(default=0.25, gt=0, lt=1, description="fraction of `videos` kept for evaluation")
+    num_frames: int = Field(default=8, ge=2, description="frames of a clip")
+    fps: int = Field(default=7, ge=1, description="frames per second of a clip")
+    height: int = Field(default=64, ge=8, description="height in pixels, until a stage changes it")
+    width: int = Field(default=128, ge=8, description="width in pixels, until a stage changes it")
+    clips_per_video: int = Field(default=2, ge=1, description="clips taken from each video")
+    motion_bucket_id: int = Field(default=127, ge=0, description="SVD's conditioning on the amount of motion")
+    scenes: ScenesConfig = Field(default_factory=ScenesConfig, description="the procedural videos")
+
+
+class DiffusionConfig(ConfigModel):
+    """SVD's noise levels, sampling and micro-conditioning."""
+
+    sigma_min: float = Field(default=0.002, gt=0, description="smallest sigma of the Karras grid")
+    sigma_max: float = Field(default=700.0, gt=0, description="largest sigma, where sampling starts")
+    rho: float = Field(default=7.0, gt=0, description="curvature of the Karras grid")
+    num_steps: int = Field(default=25, ge=1, description="Euler steps of a multi-step stage")
+    guidance_min: float = Field(default=1.0, ge=0, description="guidance scale of the first frame")
+    guidance_max: float = Field(default=3.0, ge=0, description="guidance scale of the last frame")
+    noise_aug_strength: float = Field(default=0.02, ge=0, description="noise added to the conditioning image")
+    p_mean: float = Field(default=0.7, description="mean of ln sigma in denoising training")
+    p_std: float = Field(default=1.6, gt=0, description="deviation of ln sigma in denoising training")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DiffusionConfig:
+        for low, high in (("sigma_min", "sigma_max"), ("guidance_min", "guidance_max")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}: swap them"
+                )
+        return self
+
+
+class TrainingConfig(ConfigModel):
+    """How a stage trains; `training` at the top gives the values that a stage's own `training` overrides."""
+
+    steps: int = Field(default=1000, ge=0, description="optimizer steps")
+    batch_size: int = Field(default=4, ge=1, description="clips per forward pass of one process")
+    gradient_accumulation: int = Field(default=1, ge=1, description="forward passes per optimizer step")
+    learning_rate: float = Field(default=1e-4, gt=0, description="AdamW's learning rate after the warm-up")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="of the learning rate; cosine ends at a hundredth"
+    )
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant",
+        description="learning rate after the warm-up: constant, or a cosine down to a hundredth",
+    )
+    betas: Annotated[tuple[float, float], Field(strict=False)] = Field(
+        default=(0.9, 0.999), description="AdamW's betas"
+    )
+    weight_decay: float = Field(default=1e-3, ge=0, description="AdamW's weight decay")
+    ema_decay: float = Field(
+        default=0.999, ge=0, lt=1, description="decay of averaged weights; 0 keeps the last"
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no", description="precision of the passes"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="larger gradients are scaled to this norm")
+    warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from 0")
+    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
+    log_every: int = Field(default=10, ge=1, description="steps between log lines")
+    num_threads: int | None = Field(default=None, ge=1, description="torch threads; null: torch's choice")
+    latent_clips: int = Field(default=512, ge=1, description="clips encoded and trained on, at most")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_is_a_word(cls, data: Any) -> Any:
+        # YAML 1.1 reads a bare `no` as false; here it can only mean the word.
+        if isinstance(data, dict) and data.get("mixed_precision") is False:
+            return {**data, "mixed_precision": "no"}
+        return data
+
+    @model_validator(mode="after")
+    def _betas_below_one(self) -> TrainingConfig:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas is {list(self.betas)}: both must be at least 0 and below 1")
+        return self
+
+
+class StageConfig(ConfigModel):
+    """One stage: transforms of the architecture, then training with an objective."""
+
+    # Starts with a letter, so that `stages.2` and `stages.pruning` can never mean different things.
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$", description="folder name: a letter, then letters, digits, `-` or `_`"
+    )
+    label: str = Field(default="", description="the stage's row in the table; empty takes the name")
+    transforms: list[Transform] = Field(
+        default_factory=list, description="changes of the architecture, in order"
+    )
+    objective: Objective = Field(default_factory=NoObjective, description="what it trains with")
+    training: TrainingConfig = Field(
+        default_factory=TrainingConfig, description="what differs from the top's"
+    )
+    nfe: Literal["multi-step", "one-step"] = Field(
+        default="multi-step",
+        description="how it is sampled; an adversarial objective takes one step unless told",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adversarial_is_one_step(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "nfe" not in data:
+            objective = data.get("objective")
+            if isinstance(objective, dict) and objective.get("kind") == "adversarial":
+                return {**data, "nfe": "one-step"}
+        return data
+
+    @model_validator(mode="after")
+    def _label_from_name(self) -> StageConfig:
+        self.label = self.label or self.name
+        return self
+
+
+class EvaluationConfig(ConfigModel):
+    """How every stage is judged."""
+
+    clips: int = Field(default=96, ge=2, description="clips generated, and compared with as many real ones")
+    height: int = Field(default=32, ge=8, description="height in pixels at which clips are compared")
+    width: int = Field(default=64, ge=8, description="width in pixels at which clips are compared")
+    features: str = Field(default="motion", description="extractor: motion, motion:FOLDER or i3d:FILE")
+    batch_size: int = Field(default=16, ge=1, description="clips generated at a time")
+    seed: int = Field(default=0, ge=0, description="seed of the noise; the same for every stage")
+    sheet_clips: int = Field(default=4, ge=1, description="clips in a stage's samples and contact sheet")
+
+
+class ExportConfig(ConfigModel):
+    """What leaves for a device."""
+
+    stages: Literal["all", "last", "none"] = Field(default="all", description="which stages are exported")
+    target: Literal["executorch-xnnpack"] = Field(
+        default="executorch-xnnpack", description="runtime and backend"
+    )
+    precision: Literal["fp32"] = Field(default="fp32", description="precision of the program")
+
+
+class BenchConfig(ConfigModel):
+    """How an exported program is measured."""
+
+    device: str = Field(default="host", description="where it is measured")
+    threads: int = Field(default=2, ge=1, description="threads of the program")
+    warmup: int = Field(default=3, ge=0, description="iterations before the timed ones")
+    iterations: int = Field(default=20, ge=1, description="timed iterations")
+
+
+class RunConfig(ConfigModel):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run")
+    seed: int = Field(default=0, ge=0, description="seed of everything random")
+    output: PathValue = Field(default=Path("runs/{name}"), description="run folder; `{name}` is the name")
+    base: BaseConfig
+    data: DataConfig = Field(default_factory=DataConfig)
+    diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    stages: list[StageConfig] = Field(min_length=1)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
+    bench: BenchConfig = Field(default_factory=BenchConfig)
+
+    @model_validator(mode="after")
+    def _stages_inherit(self) -> RunConfig:
+        names = [stage.name for stage in self.stages]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two stages are named {', '.join(twice)}: give each a name of its own")
+        for stage in self.stages:
+            own = {key: getattr(stage.training, key) for key in stage.training.model_fields_set}
+            stage.training = self.training.model_copy(update=own)
+        self.output = Path(str(self.output).replace("{name}", self.name))
+        return self

@@ -1,0 +1,41 @@
+"""Conditioning on the first frame: micro-conditioning values and noise augmentation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mobilevd.codecs.base import Codec
+from mobilevd.diffusion.preconditioning import Conditions
+
+
+def added_time_ids(batch: int, fps: float, motion_bucket_id: float, noise_aug_strength: float | Tensor) -> Tensor:
+    """(B, 3): fps - 1, motion bucket, noise-augmentation strength; SVD was trained on fps - 1."""
+    ids = torch.empty(batch, 3)
+    ids[:, 0] = fps - 1
+    ids[:, 1] = motion_bucket_id
+    ids[:, 2] = noise_aug_strength
+    return ids
+
+
+@torch.no_grad()
+def condition_on_image(
+    codec: Codec,
+    images: Tensor,
+    embeddings: Tensor | None,
+    fps: float,
+    motion_bucket_id: float,
+    noise_aug_strength: float | Tensor,
+    generator: torch.Generator | None = None,
+) -> Conditions:
+    """Encode first frames (B, 3, H, W) in [-1, 1] as SVD does: pixel noise of the given strength, then the mode latent.
+
+    `embeddings` (B, 1, D) are those of the clean frames; None computes them. `noise_aug_strength` is one number or (B,).
+    """
+    batch = images.shape[0]
+    noise = torch.randn(images.shape, generator=generator).to(images)
+    strength = torch.as_tensor(noise_aug_strength, dtype=images.dtype, device=images.device).expand(batch)
+    latents = codec.encode_condition(images + strength[:, None, None, None] * noise)
+    embeddings = codec.embed_image(images) if embeddings is None else embeddings
+    ids = added_time_ids(batch, fps, motion_bucket_id, strength.cpu()).to(images.device)
+    return Conditions(latents, embeddings, ids)

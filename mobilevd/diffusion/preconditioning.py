@@ -1,0 +1,84 @@
+"""EDM preconditioning as SVD uses it (Karras et al. 2022, table 1, with sigma_data = 1 and a v-prediction network).
+
+`D(x; s) = c_skip x + c_out F(c_in x; c_noise)`
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+def c_skip(sigma: Tensor) -> Tensor:
+    return 1 / (sigma**2 + 1)
+
+
+def c_out(sigma: Tensor) -> Tensor:
+    return -sigma / (sigma**2 + 1).sqrt()
+
+
+def c_in(sigma: Tensor) -> Tensor:
+    return 1 / (sigma**2 + 1).sqrt()
+
+
+def c_noise(sigma: Tensor) -> Tensor:
+    return 0.25 * sigma.log()
+
+
+def loss_weight(sigma: Tensor) -> Tensor:
+    """(1 + s^2) / s^2: gives the network's own target unit weight at every noise level."""
+    return (1 + sigma**2) / sigma**2
+
+
+class Network(Protocol):
+    """F of the equation: the UNet's call."""
+
+    def __call__(
+        self, sample: Tensor, timestep: Tensor, image_embedding: Tensor, added_time_ids: Tensor, /
+    ) -> Tensor: ...
+
+
+class Conditions:
+    """What a clip is conditioned on.
+
+    Attributes:
+        image_latents: (B, 4, h, w) latents of the (noise-augmented) first frame, not multiplied by the scaling factor.
+        image_embedding: (B, 1, D).
+        added_time_ids: (B, 3).
+    """
+
+    def __init__(self, image_latents: Tensor, image_embedding: Tensor, added_time_ids: Tensor) -> None:
+        self.image_latents = image_latents
+        self.image_embedding = image_embedding
+        self.added_time_ids = added_time_ids
+
+    def unconditional(self) -> Conditions:
+        """SVD's negative condition for guidance: no image (zeros), the same micro-conditioning."""
+        return Conditions(
+            torch.zeros_like(self.image_latents), torch.zeros_like(self.image_embedding), self.added_time_ids
+        )
+
+    def drop(self, keep_latents: Tensor, keep_embedding: Tensor) -> Conditions:
+        """Zero the image latents or the embedding of single clips: (B,) masks of 0 and 1, for guidance training."""
+        return Conditions(
+            self.image_latents * keep_latents[:, None, None, None],
+            self.image_embedding * keep_embedding[:, None, None],
+            self.added_time_ids,
+        )
+
+    def __getitem__(self, index: slice) -> Conditions:
+        return Conditions(self.image_latents[index], self.image_embedding[index], self.added_time_ids[index])
+
+
+def denoise(network: Network, x: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+    """The denoiser D: noisy latents x (B, T, 4, h, w) at noise levels sigma (B,) -> estimate of the clean ones.
+
+    The network sees c_in x with the first frame's latents beside every frame (8 channels).
+    """
+    s = sigma.to(x.dtype)[:, None, None, None, None]
+    image = conditions.image_latents[:, None].expand(-1, x.shape[1], -1, -1, -1)
+    sample = torch.cat([c_in(s) * x, image.to(x.dtype)], dim=2)
+    out = network(sample, c_noise(sigma), conditions.image_embedding, conditions.added_time_ids)
+    return c_skip(s) * x + c_out(s) * out.to(x.dtype)

@@ -1,0 +1,37 @@
+"""Noise levels: the Karras grid for sampling and the distributions that training draws from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0  # SVD's grid
+
+
+def karras_sigmas(
+    num_steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = RHO
+) -> Tensor:
+    """Falling noise levels (num_steps,), float64, evenly spaced in sigma^(1/rho) (Karras et al. 2022, equation 5)."""
+    if num_steps < 2:
+        return torch.tensor([sigma_max], dtype=torch.float64)
+    ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
+    return (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
+
+
+def lognormal_sigmas(count: int, p_mean: float, p_std: float, generator: torch.Generator | None = None) -> Tensor:
+    """Noise levels (count,) with ln sigma ~ N(p_mean, p_std^2); SVD trains with (0.7, 1.6)."""
+    return torch.exp(p_mean + p_std * torch.randn(count, generator=generator))
+
+
+def discretized_lognormal_sigmas(
+    count: int, grid: Tensor, p_mean: float, p_std: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Noise levels (count,) drawn from the points of `grid` (falling) with the mass of a lognormal around each.
+
+    SF-V draws the discriminator's s' so: a point's weight is erf of its bin's upper edge minus that of its lower one,
+    p(s_i) proportional to erf((ln s_i - p_mean) / (sqrt(2) p_std)) - erf((ln s_{i+1} - p_mean) / (sqrt(2) p_std)).
+    """
+    edges = torch.erf((grid.log() - p_mean) / (2**0.5 * p_std))
+    weights = edges[:-1] - edges[1:]
+    index = torch.multinomial(weights, count, replacement=True, generator=generator)
+    return grid[index].float()

@@ -1,0 +1,8 @@
+"""The one exception for a user's mistake: the command line prints its text alone, without a traceback."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    The text is one clear line: what is wrong, where (file, key, line), and what would be right.
+    """

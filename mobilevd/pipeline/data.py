@@ -1,0 +1,103 @@
+"""The clips of a run: to train on, and to be compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mobilevd.codecs.base import Codec
+from mobilevd.config.schema import RunConfig
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_json
+from mobilevd.pipeline.display import Display
+from training.data.clips import Clip, ClipIndex, scan_videos
+from training.data.corpus import write_corpus
+from training.data.latents import LatentDataset, build_latents
+from training.data.video import read_clip
+
+
+@dataclass(frozen=True)
+class RunClips:
+    """Clips to train on and held-out clips to judge by; no video is in both."""
+
+    train: ClipIndex
+    test: ClipIndex
+
+
+def _hold_out(index: ClipIndex, fraction: float, seed: int) -> tuple[ClipIndex, ClipIndex]:
+    """Split by file: a video's clips are all on one side, whichever other files there are."""
+    files = sorted({clip.path for clip in index.clips}, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest())
+    if len(files) < 2:
+        raise UserError(f"{files[0].parent}: one usable video cannot be split into training and evaluation; add videos")
+    held = set(files[: min(len(files) - 1, max(1, round(fraction * len(files))))])
+    test = [clip for clip in index.clips if clip.path in held]
+    train = [clip for clip in index.clips if clip.path not in held]
+    return ClipIndex(train, index.skipped), ClipIndex(test, [])
+
+
+def prepare_clips(config: RunConfig, display: Display) -> RunClips:
+    """Find the user's videos, or write procedural ones, and list their clips."""
+    data = config.data
+
+    def scan(folder: Path) -> ClipIndex:
+        with display.bar(f"reading {folder.name}") as bar:
+            index = scan_videos(folder, data.num_frames, data.fps, data.clips_per_video, config.seed, bar.update)
+        display.line(f"  {index.summary()}")
+        return index
+
+    def write(part: str, count: int, seed: int) -> Path:
+        scenes = data.scenes
+        folder = config.output / "data" / f"scenes-{part}"
+        with display.bar(f"writing {count} procedural videos ({part})", count) as bar:
+            write_corpus(folder, count, seed, scenes.seconds, scenes.fps, data.height, data.width, bar.update)
+        return folder
+
+    if data.videos is not None:
+        index = scan(data.videos)
+        train, test = (index, scan(data.reference_videos)) if data.reference_videos else _hold_out(index, data.holdout, config.seed)
+    else:
+        train = scan(write("train", data.scenes.train, data.scenes.seed + 2 * config.seed))
+        test = scan(data.reference_videos or write("test", data.scenes.test, data.scenes.seed + 2 * config.seed + 1))
+    skipped = [{"file": str(s.path), "reason": s.reason} for s in (*train.skipped, *test.skipped)]
+    atomic_write_json(
+        config.output / "data" / "clips.json",
+        {"train_clips": len(train.clips), "test_clips": len(test.clips), "skipped": skipped},
+    )
+    return RunClips(train, test)
+
+
+def training_latents(
+    config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int, display: Display
+) -> LatentDataset:
+    """The encoded training clips at a working size, from the run's cache if it is there."""
+    chosen = ClipIndex(spread(clips.clips, limit), [])
+    cache = config.output / "data" / f"latents-{height}x{width}-{len(chosen.clips)}.safetensors"
+    with display.bar(f"encoding clips at {height}x{width}", len(chosen.clips)) as bar:
+        latents = build_latents(
+            chosen, codec, height, width, config.data.num_frames, config.data.fps, cache, progress=bar.update
+        )
+    for reason in latents.skipped:
+        display.line(f"  skipped: {reason}")
+    return latents
+
+
+def spread(clips: list[Clip], limit: int) -> list[Clip]:
+    """At most `limit` clips, evenly over the list (so over all videos)."""
+    if len(clips) <= limit:
+        return clips
+    return [clips[i * len(clips) // limit] for i in range(limit)]
+
+
+def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
+    """Pixels uint8 (N, T, H, W, 3)."""
+    data = config.data
+    return np.stack([read_clip(c.path, data.num_frames, data.fps, c.start_s, height, width) for c in clips])
+
+
+def to_tensor(frames: np.ndarray) -> torch.Tensor:
+    """uint8 (N, H, W, 3) -> float (N, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1

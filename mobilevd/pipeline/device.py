@@ -1,0 +1,70 @@
+"""Exporting one row's model and measuring the program on a device."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from device_runner.measure import measure
+from device_runner.protocol import Protocol
+from export.bundle import export_bundle
+from mobilevd.codecs.base import Codec
+from mobilevd.config.schema import RunConfig
+from mobilevd.diffusion.conditioning import condition_on_image
+from mobilevd.files import atomic_write_json
+from mobilevd.flops import count_flops
+from mobilevd.pipeline.data import RunClips, read_clips, to_tensor
+from mobilevd.pipeline.layout import Entry
+from mobilevd.unet import SpatioTemporalUNet
+
+
+def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> dict[str, Any]:
+    """Write the entry's bundle unless it is there, with a held-out clip's first frame as reference input."""
+    bundle = entry.folder / "bundle"
+    if (bundle / "manifest.json").is_file():
+        return json.loads((bundle / "manifest.json").read_text())
+    data, diffusion = config.data, config.diffusion
+    unet = SpatioTemporalUNet.from_pretrained(entry.model)
+    height, width = codec.latent_size(entry.height, entry.width)
+    generator = torch.Generator().manual_seed(config.seed)
+    real = read_clips(config, clips.test.clips[:1], entry.height, entry.width)
+    conditions = condition_on_image(
+        codec, to_tensor(real[:, 0]), None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
+    )
+    noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
+    count = count_flops(unet, data.num_frames, height, width)
+    return export_bundle(
+        unet,
+        bundle,
+        name=f"{config.name}/{entry.name}",
+        sigma=diffusion.sigma_max,
+        fps=data.fps,
+        motion_bucket_id=data.motion_bucket_id,
+        noise_aug_strength=diffusion.noise_aug_strength,
+        num_frames=data.num_frames,
+        latent_height=height,
+        latent_width=width,
+        height=entry.height,
+        width=entry.width,
+        inputs={
+            "noise": noise,
+            "image_latents": conditions.image_latents,
+            "image_embedding": conditions.image_embedding,
+        },
+        target=config.export.target,
+        precision=config.export.precision,
+        flops=count.flops,
+        parameters=count.parameters,
+    )
+
+
+def measure_entry(config: RunConfig, entry: Entry) -> dict[str, Any]:
+    """Measure the entry's bundle unless that was done; raw samples are kept in bench.json."""
+    file = entry.folder / "bench.json"
+    if not file.is_file():
+        bench = config.bench
+        protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
+        atomic_write_json(file, measure(entry.folder / "bundle", bench.device, protocol).to_json())
+    return json.loads(file.read_text())

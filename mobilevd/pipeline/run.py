@@ -1,0 +1,189 @@
+"""The order of the main job, and what it leaves: results.json, report.md and the table in the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eval.features import load_extractor
+from eval.report import render_table, write_report_markdown
+from mobilevd.codecs import load_codec
+from mobilevd.codecs.base import Codec
+from mobilevd.config.load import find_stage
+from mobilevd.config.schema import RunConfig
+from mobilevd.files import atomic_write_json, atomic_write_text
+from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
+from mobilevd.pipeline.device import export_entry, measure_entry
+from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.judge import Judge
+from mobilevd.pipeline.layout import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.stages import train_entry
+from mobilevd.unet import SpatioTemporalUNet
+
+TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
+
+
+def run(config: RunConfig, console: Console) -> dict[str, Any]:
+    """Do all that is not done yet, and print the table; returns the content of results.json."""
+    started = time.perf_counter()
+    display = Display(console)
+    codec = load_codec(config.base.codec)
+    entries = plan_entries(config, codec)
+    SpatioTemporalUNet.from_pretrained(config.base.model)  # a wrong checkpoint is told before the work, not after
+    done = _finished_results(config, entries)
+    if done is None:
+        done = _work(config, entries, codec, display)
+        display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
+    else:
+        display.line(f"{config.output}: all of this run is done already")
+    render_table(done, console)
+    display.line(f"report: {config.output / 'report.md'}   figures: {config.output / 'results.json'}")
+    return done
+
+
+def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
+    """Train one stage, whose predecessors must be there; returns its model folder."""
+    find_stage(config, name)
+    display = Display(console or Console())
+    codec = load_codec(config.base.codec)
+    entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
+    clips = prepare_clips(config, display)
+    train_entry(config, entry, clips, codec, display)
+    display.line(f"model: {entry.model}")
+    return entry.model
+
+
+def cache(config: RunConfig, console: Console | None = None) -> None:
+    """Encode the training clips of every stage that trains, so that training starts at once."""
+    display = Display(console or Console())
+    codec = load_codec(config.base.codec)
+    clips = prepare_clips(config, display)
+    for entry in plan_entries(config, codec):
+        if entry.stage is not None and entry.stage.objective.kind != "none":
+            limit = entry.stage.training.latent_clips
+            training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+
+
+def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any] | None:
+    """results.json if it was made from exactly these settings."""
+    file = config.output / "results.json"
+    if not file.is_file():
+        return None
+    results = json.loads(file.read_text())
+    return results if results.get("settings") == _settings(config, entries) else None
+
+
+def _settings(config: RunConfig, entries: list[Entry]) -> dict[str, Any]:
+    """What a finished run must agree with to be called finished."""
+    judged = config.model_dump(mode="json", include={"evaluation", "export", "bench"})
+    return {"fingerprint": entries[-1].fingerprint, "labels": [entry.label for entry in entries], **judged}
+
+
+def _work(config: RunConfig, entries: list[Entry], codec: Codec, display: Display) -> dict[str, Any]:
+    for entry in entries:  # before the first minute of work: does this folder belong to this configuration?
+        if entry.folder.exists():
+            claim_folder(entry)
+    atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
+    display.heading("data")
+    clips = prepare_clips(config, display)
+    extractor = load_extractor(config.evaluation.features)
+    judge = Judge.of(config, extractor, codec, clips)
+    rows = []
+    for number, entry in enumerate(entries):
+        display.heading(f"{number + 1}/{len(entries)} {entry.label}")
+        train_entry(config, entry, clips, codec, display)
+        row = _judge(judge, entry, config, display)
+        row.update(_measure(config, entry, entries, codec, clips, display))
+        rows.append(row)
+        display.line(f"  {_summary(row)}")
+    _inherit_host_ms(rows)
+    results = {
+        "name": config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": config.seed,
+        "machine": _machine(config),
+        "protocol": {**rows[0]["protocol"], "extractor": rows[0]["extractor"]},
+        "rows": rows,
+        "settings": _settings(config, entries),
+    }
+    atomic_write_json(config.output / "results.json", results)
+    write_report_markdown(config.output / "report.md", results)
+    return results
+
+
+def _judge(judge: Judge, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
+    """The entry's figures from metrics.json, or a new judgement if there is none of this protocol."""
+    file = entry.folder / "metrics.json"
+    asked = {**config.model_dump(mode="json", include={"evaluation"})["evaluation"], "one_step": entry.one_step}
+    if file.is_file():
+        kept = json.loads(file.read_text())
+        if kept.get("asked") == asked:
+            return {**kept, "name": entry.label}
+    count = config.evaluation.clips
+    with display.bar(f"generating and judging {count} clips", count) as bar:
+        row = judge.judge(entry, lambda done: bar.update(done, count))
+    samples = {"video": f"{entry.folder.name}/samples.mp4", "contact_sheet": f"{entry.folder.name}/contact_sheet.png"}
+    row = {"name": entry.label, "stage": entry.name, **row, "samples": samples, "asked": asked}
+    atomic_write_json(file, row)
+    return row
+
+
+def _measure(
+    config: RunConfig, entry: Entry, entries: list[Entry], codec: Codec, clips: RunClips, display: Display
+) -> dict[str, Any]:
+    """Export and measure where the configuration asks for it; figures, or the reason why there are none."""
+    host = config.bench.device == "host"
+    reasons = {"device_ms": "no phone was measured (bench.device is host)"} if host else {}
+    wanted = config.export.stages == "all" or (config.export.stages == "last" and entry is entries[-1])
+    if not entry.exported:
+        return {"host_ms": None, "device_ms": None, "same_program_as": "base", "unavailable": reasons}
+    if not wanted:
+        reasons["host_ms"] = f"not exported (export.stages is {config.export.stages})"
+        return {"host_ms": None, "device_ms": None, "unavailable": reasons}
+    with display.bar("exporting"):
+        manifest = export_entry(config, entry, codec, clips)
+    with display.bar("measuring"):
+        bench = measure_entry(config, entry)
+    program = manifest["programs"]["unet"]
+    median = bench["summary"]["p50"]
+    return {
+        "host_ms": median if host else None,
+        "device_ms": None if host else median,
+        "parity": program["parity"],
+        "delegation": program["delegation"],
+        "unavailable": reasons,
+    }
+
+
+def _inherit_host_ms(rows: list[dict[str, Any]]) -> None:
+    """The base sampled in one step is the base's own program."""
+    for row in rows:
+        if row.get("same_program_as") == "base":
+            row["host_ms"], row["device_ms"] = rows[0]["host_ms"], rows[0]["device_ms"]
+            row["unavailable"] = rows[0]["unavailable"]
+
+
+def _summary(row: dict[str, Any]) -> str:
+    host = f", {row['host_ms']:.1f} ms" if row.get("host_ms") else ""
+    return (
+        f"{row['distance_name']} {row['distance']:.3f}, motion {row['motion_ratio']:.2f}, "
+        f"{row['parameters'] / 1e6:.2f} M parameters, {row['tflops'] * 1e3:.2f} GFLOPs, NFE {row['nfe']}{host}"
+    )
+
+
+def _machine(config: RunConfig) -> dict[str, Any]:
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {tool: version(tool) for tool in TOOLS},
+        "bench": config.bench.model_dump(),
+    }

@@ -1,0 +1,95 @@
+"""What every transform of the architecture offers, and how one is made from its config."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mobilevd.errors import UserError
+from mobilevd.unet import SpatioTemporalUNet
+
+# kind in the config -> where its class is; a new transform is one file and one line here
+KINDS = {
+    "none": "mobilevd.transforms.base:Transform",
+    "resolution": "mobilevd.transforms.resolution:Resolution",
+    "cross_attention": "mobilevd.transforms.cross_attention:CrossAttention",
+    "temporal_multiscale": "mobilevd.transforms.temporal_multiscale:TemporalMultiscale",
+    "spatial_multiscale": "mobilevd.transforms.spatial_multiscale:SpatialMultiscale",
+    "temporal_pruning": "mobilevd.transforms.temporal_pruning:TemporalPruning",
+    "funnels": "mobilevd.transforms.funnels:Funnels",
+}
+
+
+class Transform:
+    """A change of the architecture in two moments, around a stage's training. This one changes nothing.
+
+    A transform holds its settings only. Whatever training needs is in the model and its config, so that a run that was
+    interrupted goes on with the model loaded from its folder and a transform made anew.
+    """
+
+    kind = "none"
+
+    def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
+        """The model to train: before training, funnels and gates go in. May return `unet` itself."""
+        return unet
+
+    def finish(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
+        """The model that is left: after training, funnels are merged and gated-off blocks deleted."""
+        return unet
+
+    def before_step(self, unet: SpatioTemporalUNet, generator: torch.Generator) -> None:
+        """Called on the model in training before each of its steps; all randomness comes from `generator` (CPU)."""
+
+    def after_step(self, unet: SpatioTemporalUNet) -> None:
+        """Called after each step: undoes what `before_step` left in the model."""
+
+    def learning_rates(self) -> dict[str, float]:
+        """Learning rates of parameters that need their own, by the ending of the parameter's name."""
+        return {}
+
+
+def make_transform(spec: Any) -> Transform:
+    """The transform that `spec` describes: a mapping or an object (a pydantic model) with `kind` and its fields.
+
+    None is the transform that changes nothing.
+
+    Raises:
+        UserError: an unknown kind, or fields that do not fit it.
+    """
+    if spec is None:
+        return Transform()
+    if isinstance(spec, Mapping):
+        fields = dict(spec)
+    else:
+        fields = spec.model_dump() if hasattr(spec, "model_dump") else dict(vars(spec))
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise UserError(f"transform: unknown kind {kind!r}; known are {', '.join(KINDS)}")
+    module, class_name = KINDS[kind].split(":")
+    try:
+        return getattr(importlib.import_module(module), class_name)(**fields)
+    except TypeError as error:
+        raise UserError(f"transform {kind}: {error}") from None
+
+
+def rebuild(
+    unet: SpatioTemporalUNet, tensors: Mapping[str, Tensor] | None = None, **changes: Any
+) -> SpatioTemporalUNet:
+    """A new model of `unet`'s config with `changes`, its weights copied from `unet` except those given in `tensors`.
+
+    Strict: every weight of the new model must come from one of the two in its right shape. Weights of `unet` that have
+    no place in the new model are left out. Training mode, device and dtype are kept.
+    """
+    target = unet.derive(**changes)
+    source = {**unet.state_dict(), **(tensors or {})}
+    with torch.no_grad():
+        for name, place in target.state_dict().items():
+            if name not in source or source[name].shape != place.shape:
+                got = tuple(source[name].shape) if name in source else "nothing"
+                raise RuntimeError(f"rebuilding the UNet: {name} wants {tuple(place.shape)}, there is {got}")
+            place.copy_(source[name])
+    return target.train(unet.training)

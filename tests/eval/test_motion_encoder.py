@@ -1,0 +1,204 @@
+"""The shipped motion encoder: its distance sees damage to pictures and to motion, and grows with the damage."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eval import frechet_distance
+from eval.features import load_extractor
+from eval.motion_encoder import SHIPPED_FOLDER, MotionEncoder, MotionEncoderConfig, MotionEncoderExtractor
+from mobilevd.errors import UserError
+from training.data.scenes import render_scene
+
+HELD_OUT = 5_000_000  # far from the scenes of the corpora and from those of the encoder's training
+COUNT = 96
+
+
+@cache
+def scenes(first: int, count: int) -> np.ndarray:
+    return np.stack([render_scene(HELD_OUT + first + i, 8, 32, 64, 7.0) for i in range(count)])
+
+
+@cache
+def shipped() -> MotionEncoderExtractor:
+    extractor = load_extractor("motion")
+    assert isinstance(extractor, MotionEncoderExtractor)
+    return extractor
+
+
+@cache
+def reference_features() -> np.ndarray:
+    return shipped()(scenes(0, 160))
+
+
+@cache
+def real_distance() -> float:
+    return frechet_distance(shipped()(scenes(1000, COUNT)), reference_features())
+
+
+# The damage is done here by other code than the encoder was trained with.
+
+
+def noisy(clips: np.ndarray, levels: float) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(scale=levels, size=clips.shape)
+    return np.clip(np.round(clips + noise), 0, 255).astype(np.uint8)
+
+
+def blurred(clips: np.ndarray, passes: float) -> np.ndarray:
+    x = clips.astype(np.float64)
+    for _ in range(int(passes)):  # each pass of (1, 2, 1) / 4 both ways adds a variance of half a square pixel
+        for axis in (2, 3):
+            padded = np.pad(x, [(1, 1) if a == axis else (0, 0) for a in range(5)], mode="edge")
+            middle = [slice(None)] * 5
+            parts = []
+            for start in range(3):
+                middle[axis] = slice(start, start + x.shape[axis])
+                parts.append(padded[tuple(middle)])
+            x = (parts[0] + 2 * parts[1] + parts[2]) / 4
+    return np.round(x).astype(np.uint8)
+
+
+def shuffled(clips: np.ndarray, swaps: float) -> np.ndarray:
+    """Exchange frames 1 and 5; then also 2 and 7; then also 0, 3, 4 and 6 among themselves."""
+    order = (
+        [0, 5, 2, 3, 4, 1, 6, 7] if swaps == 1 else [0, 5, 7, 3, 4, 1, 6, 2] if swaps == 2 else [4, 5, 7, 6, 3, 1, 0, 2]
+    )
+    return clips[:, order]
+
+
+def frozen(clips: np.ndarray, still: float) -> np.ndarray:
+    out = clips.copy()
+    out[:, 8 - int(still) :] = out[:, 8 - int(still), None]
+    return out
+
+
+def ghosted(clips: np.ndarray, share: float) -> np.ndarray:
+    """Mix every frame with the first one: what moves fades into what stays."""
+    return np.round((1 - share) * clips + share * clips[:, :1]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("damage", "strengths"),
+    [
+        (noisy, (13.0, 26.0, 52.0)),
+        (blurred, (2, 6, 18)),
+        (shuffled, (1, 2, 3)),
+        (frozen, (4, 6, 8)),
+        (ghosted, (0.15, 0.3, 0.5)),
+    ],
+)
+def test_the_distance_grows_with_damage(damage: Callable[[np.ndarray, float], np.ndarray], strengths: tuple) -> None:
+    damaged = [damage(scenes(1000, COUNT), s) for s in strengths]
+    distances = [frechet_distance(shipped()(clips), reference_features()) for clips in damaged]
+    assert distances[0] > 2 * real_distance()
+    assert distances == sorted(distances)
+    assert distances[2] > 1.3 * distances[0]
+    assert distances[2] > 10 * real_distance()
+
+
+def test_real_clips_are_near_real_clips() -> None:
+    # The figure of 96 clips in 32 dimensions is mostly its own bias; it shrinks as clips are added.
+    assert real_distance() < 6
+    both = shipped()(np.concatenate([scenes(2000, COUNT), scenes(1000, COUNT)]))
+    assert frechet_distance(both, reference_features()) < real_distance()
+
+
+def test_backwards_is_as_real_as_forwards() -> None:
+    # The scenes obey the same laws in both directions: a distance that saw the arrow of time would see ghosts.
+    assert frechet_distance(shipped()(scenes(1000, COUNT)[:, ::-1]), reference_features()) < 2 * real_distance()
+
+
+def test_untrained_features_are_blind_to_motion() -> None:
+    # The reason for having trained one: the same network with random weights takes shuffled frames for real ones.
+    torch.manual_seed(0)
+    untrained = MotionEncoderExtractor(MotionEncoder(MotionEncoderConfig()))
+    reference = untrained(scenes(0, 160))
+    real = frechet_distance(untrained(scenes(1000, COUNT)), reference)
+    assert frechet_distance(untrained(shuffled(scenes(1000, COUNT), 3)), reference) < 2 * real
+
+
+def test_features_are_of_about_unit_variance_over_real_clips() -> None:
+    features = reference_features()
+    assert features.shape == (160, 32) and features.dtype == np.float64
+    assert np.abs(features.mean(0)).max() < 0.5
+    assert features.var(0).mean() == pytest.approx(1, rel=0.25)
+    assert features.var(0).min() > 0.01  # no dead dimension
+    strange = np.random.default_rng(0).integers(0, 256, size=(4, 8, 32, 64, 3), dtype=np.uint8)
+    assert np.abs(shipped()(strange)).max() < 100  # nor does one explode on what was never seen
+
+
+def test_a_clip_has_its_features_alone_and_in_any_batch() -> None:
+    clips = scenes(1000, 5)
+    together = shipped()(clips)
+    alone = MotionEncoderExtractor(shipped().encoder, batch_size=1)(clips)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_other_lengths_and_sizes() -> None:
+    large = np.stack([render_scene(HELD_OUT + i, 14, 64, 128, 7.0) for i in range(3)])
+    small = np.stack([render_scene(HELD_OUT + i, 14, 32, 64, 7.0) for i in range(3)])
+    # The same scenes drawn larger and resized: nearly the same features, well within the spread of real clips.
+    assert np.abs(shipped()(large) - shipped()(small)).max() < 1
+    assert shipped()(small[:, :2]).shape == (3, 32)
+    assert shipped()(small[:, :2, :30, :51]).shape == (3, 32)
+
+
+def test_protocol_and_names() -> None:
+    assert shipped().distance_name == "FD-motion"  # never FVD: that is I3D's
+    assert shipped().name == "motion-encoder-v1"
+    assert shipped().protocol["feature_dim"] == 32
+    assert shipped().protocol["input_size"] == [32, 64]
+    assert sum(f.stat().st_size for f in SHIPPED_FOLDER.iterdir()) < 1.5e6
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    config = MotionEncoderConfig(name="other", channels=(4, 4, 4, 4), feature_dim=3, height=16, width=16)
+    encoder = MotionEncoder(config).eval()
+    encoder.save(tmp_path / "encoder")
+    loaded = load_extractor(f"motion:{tmp_path / 'encoder'}")
+    assert loaded.name == "other"
+    clips = scenes(1000, 2)
+    np.testing.assert_array_equal(loaded(clips), MotionEncoderExtractor(encoder)(clips))
+
+
+def test_bad_folders_and_clips(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="config.json: not found"):
+        load_extractor(f"motion:{tmp_path}")
+    MotionEncoder(MotionEncoderConfig(channels=(4, 4, 4, 4))).save(tmp_path / "e")
+    fields = json.loads((tmp_path / "e" / "config.json").read_text())
+    (tmp_path / "e" / "config.json").write_text(json.dumps({**fields, "feature_dim": 5}))
+    with pytest.raises(UserError, match="not a motion encoder that this version can read"):
+        load_extractor(f"motion:{tmp_path / 'e'}")
+    (tmp_path / "e" / "config.json").write_text(json.dumps({**fields, "wings": 2}))
+    with pytest.raises(UserError, match="wings"):
+        load_extractor(f"motion:{tmp_path / 'e'}")
+    with pytest.raises(UserError, match="at least 2 frames"):
+        shipped()(scenes(1000, 2)[:, :1])
+    with pytest.raises(UserError, match="uint8"):
+        shipped()(scenes(1000, 2).astype(np.float32))
+
+
+def test_training_is_repeatable_and_learns(tmp_path: Path) -> None:
+    from training.motion_encoder import TrainConfig, train_encoder
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        config = MotionEncoderConfig(channels=(8, 8, 8, 8), feature_dim=8)
+        train = TrainConfig(scenes=8, steps=8, batch_size=4, balance_clips=48)
+        digests = []
+        for name in ("a", "b"):
+            encoder, losses = train_encoder(config, train, quiet=True)
+            encoder.save(tmp_path / name)
+            digests.append(hashlib.sha256((tmp_path / name / "model.safetensors").read_bytes()).hexdigest())
+    finally:
+        torch.set_num_threads(threads)
+    assert digests[0] == digests[1]
+    assert set(losses) == {"motion", "colour", "damage"}
+    assert all(np.isfinite(v) for v in losses.values())

@@ -1,0 +1,114 @@
+"""One evaluation: its figures, its protocol, and folders of files."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval import frechet_distance
+from eval.protocol import MAX_PSNR_DB, evaluate_clips, evaluate_folders, first_frame_fidelity
+from mobilevd.errors import UserError
+
+
+class MeanColour:
+    """Three features: the mean colour of a clip."""
+
+    name = "mean-colour"
+    distance_name = "FD-colour"
+    protocol = {"extractor": name, "feature_dim": 3, "resize": "none"}
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        return clips.astype(np.float64).mean((1, 2, 3))
+
+
+def clips(count: int, seed: int, frames: int = 4) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size=(count, frames, 16, 24, 3), dtype=np.uint8)
+
+
+def test_figures_and_protocol() -> None:
+    generated, reference = clips(5, 0), clips(7, 1)
+    result = evaluate_clips(generated, reference, MeanColour(), fps=7)
+    expected = frechet_distance(MeanColour()(generated), MeanColour()(reference))
+    assert result["distance"] == expected
+    assert result["distance_name"] == "FD-colour" and result["extractor"] == "mean-colour"
+    assert result["motion_ratio"] == pytest.approx(1, rel=0.1)
+    assert result["protocol"] == {
+        "generated_clips": 5,
+        "reference_clips": 7,
+        "frames": 4,
+        "height": 16,
+        "width": 24,
+        "fps": 7,
+        "extractor": "mean-colour",
+        "feature_dim": 3,
+        "resize": "none",
+    }
+    assert "first_frame" not in result
+
+
+def test_first_frame_against_closed_form() -> None:
+    generated = np.full((2, 3, 16, 16, 3), 100, np.uint8)
+    conditions = generated[:, 0].copy()
+    assert first_frame_fidelity(generated, conditions) == {"psnr_db": MAX_PSNR_DB, "ssim": pytest.approx(1)}
+    conditions += 10
+    fidelity = evaluate_clips(clips(3, 0), clips(3, 1), MeanColour(), conditions=clips(3, 0)[:, 0])["first_frame"]
+    assert fidelity["psnr_db"] == MAX_PSNR_DB
+    fidelity = first_frame_fidelity(generated, conditions)
+    assert fidelity["psnr_db"] == pytest.approx(20 * math.log10(255 / 10))
+    # Flat frames: SSIM is its luminance term alone, (2 a b + C1) / (a^2 + b^2 + C1) with C1 = 0.01^2.
+    a, b = 100 / 255, 110 / 255
+    assert fidelity["ssim"] == pytest.approx((2 * a * b + 1e-4) / (a * a + b * b + 1e-4), rel=1e-6)
+
+
+def test_psnr_is_the_mean_over_clips() -> None:
+    generated = np.full((2, 2, 16, 16, 3), 100, np.uint8)
+    conditions = np.stack([np.full((16, 16, 3), 101, np.uint8), np.full((16, 16, 3), 120, np.uint8)])
+    mean = (20 * math.log10(255 / 1) + 20 * math.log10(255 / 20)) / 2
+    assert first_frame_fidelity(generated, conditions)["psnr_db"] == pytest.approx(mean)
+
+
+def test_sets_that_cannot_be_compared() -> None:
+    with pytest.raises(UserError, match="generated clips are 4 frames of 24x16 and reference clips 3 frames of 24x16"):
+        evaluate_clips(clips(3, 0), clips(3, 1, frames=3), MeanColour())
+    with pytest.raises(UserError, match=r"conditioning frames: uint8 \(3, 16, 24, 3\) wanted"):
+        evaluate_clips(clips(3, 0), clips(3, 1), MeanColour(), conditions=clips(2, 0)[:, 0])
+    with pytest.raises(UserError, match="generated clips: uint8"):
+        evaluate_clips(clips(3, 0) / 255, clips(3, 1), MeanColour())
+    with pytest.raises(UserError, match="at least 2 samples"):
+        evaluate_clips(clips(1, 0), clips(3, 1), MeanColour())
+
+
+def write_folder(folder: Path, values: np.ndarray) -> Path:
+    folder.mkdir()
+    for i, clip in enumerate(values):
+        with open(folder / f"{i:03}.mp4", "wb") as file:
+            np.save(file, clip)
+    (folder / "notes.txt").write_text("no video")
+    (folder / ".tmp-1-9.mp4").write_text("half written")
+    return folder
+
+
+def read(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        return np.load(file)
+
+
+def test_folders(tmp_path: Path) -> None:
+    generated, reference = clips(4, 0), clips(6, 1)
+    a, b = write_folder(tmp_path / "a", generated), write_folder(tmp_path / "b", reference)
+    result = evaluate_folders(a, b, MeanColour(), read, fps=7)
+    assert result == evaluate_clips(generated, reference, MeanColour(), fps=7)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    good = write_folder(tmp_path / "good", clips(3, 0))
+    with pytest.raises(UserError, match="missing: no such folder"):
+        evaluate_folders(tmp_path / "missing", good, MeanColour(), read)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: holds no \.mp4 files"):
+        evaluate_folders(good, tmp_path / "empty", MeanColour(), read)
+    with open(good / "009.mp4", "wb") as file:
+        np.save(file, clips(1, 0, frames=2)[0])
+    with pytest.raises(UserError, match=r"009\.mp4: 2 frames of 24x16, but 000\.mp4 has 4 frames"):
+        evaluate_folders(good, good, MeanColour(), read)

@@ -1,0 +1,206 @@
+"""The command line: what it calls, exit codes, and no traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import mobilevd.cli
+from device_runner.errors import RunnerError
+from mobilevd.doctor import examine
+from mobilevd.errors import UserError
+
+CONFIG = """\
+name: demo
+base: {model: unet, codec: codec}
+stages:
+  - {name: base}
+  - {name: low, transforms: [{kind: resolution, height: 32, width: 64}]}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    (tmp_path / "demo.yaml").write_text(CONFIG)
+    return str(tmp_path / "demo.yaml")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What reaches the pipeline, in whose place a module stands that only notes it."""
+    noted: list[Any] = []
+    module = ModuleType("mobilevd.pipeline")
+    for name in ("run", "train_stage", "cache"):
+        setattr(module, name, lambda *arguments, name=name: noted.append((name, *arguments)))
+    monkeypatch.setitem(sys.modules, "mobilevd.pipeline", module)
+    return noted
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(mobilevd.cli.app, list(arguments))
+
+
+def test_run_hands_the_checked_config_on(config: str, calls: list[Any]) -> None:
+    result = invoke("run", config, "training.steps=5", "stages.low.training.steps=6")
+    assert result.exit_code == 0, result.output
+    ((name, resolved, console),) = calls
+    assert name == "run" and hasattr(console, "print")
+    assert [stage.training.steps for stage in resolved.stages] == [5, 6]
+
+
+def test_dry_run_prints_and_stops(config: str, calls: list[Any]) -> None:
+    result = invoke("run", config, "--dry-run", "seed=7")
+    assert result.exit_code == 0
+    assert "seed: 7" in result.output and "#  2. low (low): resolution height=32 width=64" in result.output
+    assert calls == []
+
+
+def test_train_and_cache(config: str, calls: list[Any]) -> None:
+    assert invoke("train", "low", config).exit_code == 0
+    assert invoke("cache", config, "data.fps=3").exit_code == 0
+    assert [call[0] for call in calls] == ["train_stage", "cache"]
+    assert calls[0][2] == "low" and calls[1][1].data.fps == 3
+    result = invoke("train", "loww", config)
+    assert result.exit_code == 2 and "did you mean low?" in result.stderr
+    assert len(calls) == 2
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(config: str, calls: list[Any]) -> None:
+    result = invoke("run", config, "data.heigth=3")
+    assert result.exit_code == 2 and calls == []
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()  # not wrapped, though longer than a terminal is wide
+    assert line.startswith("override data.heigth=3: data.heigth: unknown key 'heigth'; did you mean height?")
+
+
+@pytest.mark.parametrize("error", [UserError("videos: [3] empty"), RunnerError("videos: [3] empty")])
+def test_mistakes_found_later(
+    config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["mobilevd.pipeline"], "run", fail)
+    result = invoke("run", config)
+    assert (result.exit_code, result.stderr) == (2, "videos: [3] empty\n")  # brackets are no markup
+
+
+def test_a_fault_of_ours_keeps_its_traceback(
+    config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["mobilevd.pipeline"], "run", lambda *_: 1 / 0)
+    assert isinstance(invoke("run", config).exception, ZeroDivisionError)
+
+
+INTERRUPTED = """
+import sys, time
+from types import ModuleType
+module = ModuleType("mobilevd.pipeline")
+def run(config, console):
+    print("running", flush=True)
+    time.sleep(60)
+module.run = run
+sys.modules["mobilevd.pipeline"] = module
+sys.argv = ["mobilevd", "run", sys.argv[1]]
+from mobilevd.cli import main
+main()
+"""
+
+
+def test_ctrl_c(config: str) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "running\n"
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert stderr.strip() == "stopped; give the same command again to go on"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "CONFIG", "--dry-run"]])
+def test_no_heavy_import_before_work(config: str, arguments: list[str]) -> None:
+    """In a process of its own: torch and the like cost seconds, and rich most of what `--help` may take."""
+    script = (
+        "import sys\nfrom mobilevd.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'executorch', 'av', 'matplotlib', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    arguments = [config if argument == "CONFIG" else argument for argument in arguments]
+    result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert ("name: demo" if "--dry-run" in arguments else "Usage: ") in result.stdout
+
+
+def test_the_module_and_the_program_are_the_same() -> None:
+    command = [sys.executable, "-m", "mobilevd", "no-such-command"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "No such command 'no-such-command'" in result.stderr
+
+
+def test_report_of_a_run_that_is_not_done(tmp_path: Path) -> None:
+    result = invoke("report", str(tmp_path))
+    assert result.exit_code == 2 and "results.json: not there" in result.stderr
+    (tmp_path / "results.json").write_text("{")
+    result = invoke("report", str(tmp_path))
+    assert result.exit_code == 2 and "results.json: not JSON" in result.stderr
+
+
+def test_report(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(
+        json.dumps({"name": "demo", "rows": [{"name": "base", "nfe": 50}]})
+    )
+    result = invoke("report", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "base" in result.output and "base" in (tmp_path / "report.md").read_text()
+
+
+def test_bench_of_no_bundle(tmp_path: Path) -> None:
+    result = invoke("bench", str(tmp_path / "nothing"))
+    assert result.exit_code == 2 and "nothing" in result.stderr and "Traceback" not in result.output
+
+
+def test_evaluate_without_videos(tmp_path: Path) -> None:
+    result = invoke("evaluate", "--generated", str(tmp_path), "--reference", str(tmp_path))
+    assert result.exit_code == 2 and "holds no .mp4 files" in result.stderr
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest", "no-such-package"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def no_compiler() -> str:
+        raise RunnerError("no C++ compiler to build the runner with")
+
+    findings = {finding.name: finding for finding in examine(no_compiler, tmp_path)}
+    assert findings["pytest"].usable and findings["pytest"].found == pytest.__version__
+    assert (
+        findings["no-such-package"].usable is False and "not installed" in findings["no-such-package"].found
+    )
+    assert findings["C++ compiler"].usable is False and "no C++ compiler" in findings["C++ compiler"].found
+    assert "not on PATH" in findings["adb"].found
+    (tmp_path / "adb").write_text("#!/bin/sh\n")
+    os.chmod(tmp_path / "adb", 0o755)
+    found = {finding.name: finding for finding in examine(lambda: "g++ 12", tmp_path)}
+    assert found["adb"].found == str(tmp_path / "adb") and found["C++ compiler"].usable
+
+
+def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest",))
+    monkeypatch.setattr("mobilevd.doctor.IMPORTED", {"pytest": "broken_for_doctor"})
+    (tmp_path / "broken_for_doctor.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finding = next(finding for finding in examine(lambda: "g++", tmp_path) if finding.name == "pytest")
+    assert finding.usable is False and "operator torchvision::nms does not exist" in finding.found

@@ -1,0 +1,216 @@
+"""The house: clean code, rooms that import only downwards, and nothing in it that belongs to one machine."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {"mobilevd", "training", "export", "device_runner", "eval"}
+MAY_IMPORT = {
+    "mobilevd": {"mobilevd"},
+    "training": {"training", "mobilevd"},
+    "export": {"export", "mobilevd"},
+    "device_runner": {"device_runner"},
+    "eval": {"eval", "mobilevd"},
+}
+KNOWS_ALL = {"mobilevd/cli.py", "mobilevd/pipeline"}
+
+
+def project_files() -> list[Path]:
+    """What git tracks or would; without git, everything that is not hidden or built."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+        files = [ROOT / name for name in listed if name]
+    except (OSError, subprocess.CalledProcessError):
+        hidden = re.compile(r"(^|/)(\.(?!ci|gitignore)|runs/|build/|__pycache__|[^/]*\.egg-info)")
+        files = [path for path in ROOT.rglob("*") if not hidden.search(path.relative_to(ROOT).as_posix())]
+    return sorted(path for path in files if path.is_file())
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def test_ruff() -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.timeout(600)
+def test_pyright() -> None:
+    """The package carries pyright and node; told not to look for a newer one, it needs no network."""
+    offline = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT": "1"}
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **offline})
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all imports of a file, those inside functions and those for type checking too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_rooms_import_only_downwards(room: str) -> None:
+    assert sources(room)
+    for path in sources(room):
+        name = path.relative_to(ROOT).as_posix()
+        if any(name.startswith(front) for front in KNOWS_ALL):
+            continue
+        forbidden = (imports(path) & ROOMS) - MAY_IMPORT[room]
+        assert not forbidden, f"{name} imports {', '.join(sorted(forbidden))}"
+
+
+def test_device_runner_imports_without_torch() -> None:
+    """Every module of it, in a process where neither torch nor another room can be imported."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources("device_runner")]
+    modules = [module.removesuffix(".__init__") for module in modules]
+    script = (
+        "import importlib, sys\n"
+        "for name in ['torch', 'mobilevd', 'training', 'export', 'eval']: sys.modules[name] = None\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, *modules], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_nothing_of_one_machine() -> None:
+    """No path of a developer's machine, no host of a package registry: neither would hold elsewhere."""
+    machine = re.compile(r"(?<![\w.~*}/-])/(?:work|root|home/\w+|Users/\w+)/")
+    hosts = re.compile(
+        "|".join(["pypi" + r"\.org", "python" + "hosted", "npm" + "js", "download" + r"\.pytorch"])
+    )
+    options = re.compile("|".join(["--index" + "-url", "--extra-index" + "-url", "--find" + "-links"]))
+    found = []
+    for path in project_files():
+        data = path.read_bytes()
+        if b"\0" in data[:8192] or path == Path(__file__):
+            continue
+        for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), start=1):
+            if machine.search(line) or hosts.search(line) or options.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not found, "\n".join(found)
+
+
+def constraints() -> dict[str, str]:
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    pins = {}
+    for line in lines:
+        match = re.fullmatch(r"([a-z0-9-]+)==([0-9A-Za-z.+]+)", line)
+        assert match, f"constraints.txt: {line!r} is no name==version"
+        pins[match[1]] = match[2]
+    return pins
+
+
+def test_constraints_pin_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = constraints()
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        requirement = Requirement(text)
+        assert requirement.name in pins, f"constraints.txt does not pin {requirement.name}"
+        assert requirement.specifier.contains(pins[requirement.name]), (
+            f"{text} excludes {pins[requirement.name]}"
+        )
+
+
+def test_the_readme_and_ci_give_the_same_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "sh setup.sh mobilevd run configs/tiny.yaml" in readme
+    assert "sh setup.sh pytest" in readme and "sh setup.sh pytest" in ci
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    for script in ("setup.sh", ".ci/run"):
+        assert subprocess.run(["sh", "-n", str(ROOT / script)]).returncode == 0
+
+
+def test_readme_names_only_commands_that_are_there() -> None:
+    readme = (ROOT / "README.md").read_text()
+    result = subprocess.run([sys.executable, "-m", "mobilevd", "--help"], capture_output=True, text=True)
+    known = set(re.findall(r"^  ([a-z]+) ", result.stdout, flags=re.MULTILINE))
+    named = set(
+        re.findall(r"\bmobilevd ([a-z]+)", "\n".join(re.findall(r"```.*?```", readme, flags=re.DOTALL)))
+    )
+    assert named and known
+    assert named <= known, f"README names {named - known}"
+
+
+def test_licence() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert (
+        "Apache License" in text
+        and "Version 2.0, January 2004" in text
+        and "END OF TERMS AND CONDITIONS" in text
+    )
+
+
+def setup_project(folder: Path, uv: str) -> dict[str, str]:
+    """A project whose uv is a stand-in that notes its arguments, and the environment to run setup.sh in."""
+    for name in ("setup.sh", "pyproject.toml", "constraints.txt"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / ".bootstrap" / "bin").mkdir(parents=True)
+    program = folder / ".bootstrap" / "bin" / "uv"
+    program.write_text('#!/bin/sh\nset -e\necho "$@" >>log\n' + uv)
+    program.chmod(0o755)
+    return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+
+
+MAKES_A_VENV = (
+    'if [ "$1" = venv ]; then for last; do :; done; mkdir -p "$last/bin"\n'
+    'ln -sf "$(command -v python3)" "$last/bin/python"\n'
+    'printf \'#!/bin/sh\\necho installed\\n\' >"$last/bin/hello"; chmod +x "$last/bin/hello"; fi\n'
+)
+
+
+def test_setup_installs_once_and_runs_the_command(tmp_path: Path) -> None:
+    environment = setup_project(tmp_path, MAKES_A_VENV)
+
+    def setup(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "setup.sh", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    first = setup("hello")
+    assert (first.returncode, first.stdout) == (0, "installed\n"), first.stderr
+    steps = (tmp_path / "log").read_text().splitlines()
+    assert [step.split()[0] for step in steps] == ["venv", "pip"]
+    assert "-c constraints.txt -e .[dev]" in steps[1]
+    again = setup("sh", "-c", "exit 7")
+    assert (again.returncode, again.stderr) == (7, "")
+    assert len((tmp_path / "log").read_text().splitlines()) == 2
+    with (tmp_path / "constraints.txt").open("a") as file:
+        file.write("# another\n")
+    assert setup("hello").returncode == 0
+    assert len((tmp_path / "log").read_text().splitlines()) == 3  # installed again into the same .venv
+
+
+def test_setup_that_failed_is_tried_again(tmp_path: Path) -> None:
+    environment = setup_project(tmp_path, MAKES_A_VENV + '[ "$1" != pip ] || [ -e allowed ]\n')
+    command = ["sh", "setup.sh", "hello"]
+    failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert failed.returncode != 0 and failed.stdout == ""
+    (tmp_path / "allowed").touch()
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "installed\n"), result.stderr

@@ -1,0 +1,131 @@
+"""The adversarial objective's parts, against formulas and finite differences."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobilevd.diffusion.sigmas import karras_sigmas
+from tests.training.helpers import adversarial, small_unet, source, trainer
+from training.batch import step_generator
+from training.discriminator import DiscriminatorHeads, FrozenEncoder
+from training.objectives.adversarial import pseudo_huber
+
+
+def test_pseudo_huber_is_quadratic_near_zero_and_linear_far_away() -> None:
+    d = torch.full((1, 4), 1e-4)
+    assert float(pseudo_huber(d, 0.03)) == pytest.approx(float(d.pow(2).sum()) / (2 * 0.03), rel=1e-2)
+    d = torch.full((2, 4), 100.0)
+    assert pseudo_huber(d, 0.03).tolist() == pytest.approx([math.sqrt(4) * 100 - 0.03] * 2)
+
+
+def test_generator_trains_on_the_first_points_of_the_coarse_grid() -> None:
+    objective = adversarial(small_unet())
+    torch.testing.assert_close(objective.levels, karras_sigmas(4)[:3].float())
+
+
+def test_discriminator_first_then_both() -> None:
+    objective = adversarial(small_unet(), discriminator_steps_first=2)
+    names = [[phase.name for phase in objective.phases(step)] for step in range(3)]
+    assert names == [["discriminator"], ["discriminator"], ["discriminator", "generator"]]
+
+
+def test_only_the_heads_learn_from_the_discriminators_turn_and_only_the_unet_from_the_generators() -> None:
+    unet = small_unet().train()
+    objective = adversarial(unet)
+    generator = step_generator(0)
+    loss, figures = objective.loss("discriminator", unet, source().draw(2, generator), generator)
+    loss.backward()
+    assert all(p.grad is None for p in unet.parameters())
+    assert all(p.grad is None for p in objective.encoder.parameters())
+    assert any(float(p.grad.abs().sum()) > 0 for p in objective.heads.parameters() if p.grad is not None)
+    assert {"loss_d", "r1", "real", "fake"} <= figures.keys()
+    loss, _ = objective.loss("generator", unet, source().draw(2, generator), generator)
+    loss.backward()
+    assert float(unet.conv_in.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+    assert all(p.grad is None for p in objective.encoder.parameters())
+
+
+def test_hinge_losses_of_known_logits() -> None:
+    """With heads that answer 0 everywhere: D's hinge loss is 1 + 1, G's adversarial part 0, R1 0."""
+    unet = small_unet()
+    objective = adversarial(unet, huber_weight=0.0)
+    for head in [*objective.heads.spatial, *objective.heads.temporal]:
+        for layer in (head.logit, head.compare):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    generator = step_generator(0)
+    batch = source().draw(2, generator)
+    loss, figures = objective.loss("discriminator", unet, batch, generator)
+    assert float(loss) == pytest.approx(2.0) and figures["r1"] == 0.0
+    assert float(objective.loss("generator", unet, batch, generator)[0]) == pytest.approx(0.0)
+
+
+def test_r1_is_the_squared_gradient_at_real_samples() -> None:
+    """Against finite differences of the logits along a random direction of the heads' inputs."""
+    torch.manual_seed(0)
+    heads = DiscriminatorHeads([32], 8).double()
+    features = torch.randn(4, 32, 3, 3, dtype=torch.float64, requires_grad=True)  # one clip of 4 frames
+    batch = source().draw(1, step_generator(0))
+    batch.conditions.image_embedding = batch.conditions.image_embedding.double()
+
+    def total(f: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.mean(1).sum() for x in heads([f], batch.conditions)]).sum()
+
+    gradient = torch.autograd.grad(total(features), features)[0]
+    direction = torch.randn_like(features)
+    step = 1e-6
+    change = (total(features + step * direction) - total(features - step * direction)) / (2 * step)
+    assert float((gradient * direction).sum()) == pytest.approx(float(change), rel=1e-6)
+
+
+def test_the_temporal_head_sees_the_order_of_frames_and_the_spatial_head_does_not() -> None:
+    torch.manual_seed(0)
+    heads = DiscriminatorHeads([32], 8)
+    conditions = source().draw(1, step_generator(0)).conditions
+    features = torch.randn(4, 32, 3, 3)
+    shuffled = features[[2, 0, 3, 1]]
+    spatial, temporal = heads([features], conditions)
+    spatial2, temporal2 = heads([shuffled], conditions)
+    assert float(spatial.sum()) == pytest.approx(float(spatial2.sum()), rel=1e-4)
+    assert float((temporal.sum() - temporal2.sum()).abs()) > 1e-3
+
+
+def test_the_encoder_is_frozen_but_passes_gradients() -> None:
+    encoder = FrozenEncoder(small_unet())
+    batch = source().draw(2, step_generator(0))
+    x = batch.latents.clone().requires_grad_()
+    features = encoder(x, torch.tensor([0.5, 2.0]), batch.conditions)
+    assert [tuple(f.shape) for f in features] == [(8, 32, 4, 4)]
+    sum(f.sum() for f in features).backward()  # type: ignore[union-attr]
+    assert x.grad is not None and float(x.grad.abs().sum()) > 0
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: Path) -> None:
+    """Data of two modes, +1 and -1: the mean, 0, is the best plain denoiser at sigma 700; training leaves it."""
+    from tests.training.helpers import Clips, Settings
+    from training.batch import BatchSource
+    from tests.training.helpers import StridedCodec
+    from training.loop import Trainer
+
+    signs = torch.tensor([1.0, -1.0]).repeat(8)[:, None, None, None, None]
+    data = Clips(signs.expand(16, 4, 4, 4, 4), torch.full((16, 3, 16, 16), 127).byte(), torch.zeros(16, 1, 8))
+    unet = small_unet()
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.init.zeros_(unet.conv_out.bias)
+    objective = adversarial(unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3)
+    batches = BatchSource(data, StridedCodec(), 7, 127, torch.device("cpu"))
+    settings = Settings(steps=80, batch_size=8, learning_rate=2e-3, ema_decay=0.0, checkpoint_every=1000)
+    trained = Trainer(unet, objective, (), batches, settings, tmp_path, 0).run()  # type: ignore[arg-type]
+    batch = batches.draw(16, step_generator(9))
+    with torch.no_grad():
+        out = objective._generate(trained, batch, step_generator(5))
+    assert float(out.abs().mean()) > 0.5
+
+
+def test_objective_runs_through_the_loop(tmp_path: Path) -> None:
+    figures: list[dict[str, float]] = []
+    trainer(tmp_path, "adversarial", steps=3).run(lambda r: figures.append(r.figures))
+    assert "loss_g" not in figures[0] and {"loss_g", "huber", "loss_d"} <= figures[-1].keys()

@@ -1,0 +1,1 @@
+"""Video clips for training: real files, procedural scenes, and their latents."""

@@ -1,0 +1,252 @@
+"""The one training loop: any objective, any number of processes (accelerate), resumable at any instant.
+
+Everything random in a step comes from generators seeded by (seed, step, micro-batch, rank), so a checkpoint holds
+weights, optimizer states and a step number, and a resumed training ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from mobilevd.errors import UserError
+from mobilevd.unet import SpatioTemporalUNet
+from training.batch import BatchSource, step_generator
+from training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.interrupt import deferred_interrupt
+from training.objectives.base import Objective, Phase
+
+if TYPE_CHECKING:
+    from mobilevd.transforms.base import Transform
+
+MAX_SKIPPED_IN_A_ROW = 20  # so many steps without a finite loss are no accident
+
+
+class Settings:
+    """The fields of a stage's `training` section that the loop reads (see `mobilevd.config`)."""
+
+    steps: int
+    batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    schedule: str
+    betas: tuple[float, float]
+    weight_decay: float
+    ema_decay: float
+    mixed_precision: str
+    gradient_checkpointing: bool
+    max_grad_norm: float
+    warmup_steps: int
+    checkpoint_every: int
+    log_every: int
+
+
+@dataclass
+class Report:
+    """What is shown while training: step done of `steps`, figures, throughput, memory of the process (or the GPU)."""
+
+    step: int
+    steps: int
+    figures: dict[str, float]
+    clips_per_s: float
+    memory_mb: float
+
+
+def _schedule(settings: Settings, step: int) -> float:
+    """Factor on the learning rate: linear warm-up, then constant or a cosine down to a hundredth."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _accelerator(mixed_precision: str) -> Accelerator:
+    """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in it."""
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Trainer:
+    """Trains one stage's UNet with one objective.
+
+    Args:
+        unet: the model as the transforms' `begin` left it; changed in place.
+        objective: losses and further modules.
+        transforms: asked before and after every step (they may set gates).
+        source: where batches come from.
+        settings: the stage's training section.
+        folder: the stage's folder; `checkpoint/` in it holds the state.
+        seed: of everything random.
+        plan: whatever else decides the outcome (for the fingerprint), JSON-like.
+        accelerator: of the launching process; None makes one of the settings.
+    """
+
+    def __init__(
+        self,
+        unet: SpatioTemporalUNet,
+        objective: Objective,
+        transforms: Sequence[Transform],
+        source: BatchSource,
+        settings: Settings,
+        folder: Path,
+        seed: int,
+        plan: Any = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        self.accelerator = accelerator or _accelerator(settings.mixed_precision)
+        self.unet, self.objective, self.transforms = unet, objective, transforms
+        self.source, self.settings, self.folder, self.seed = source, settings, folder, seed
+        unet.set_gradient_checkpointing(settings.gradient_checkpointing)
+        unet.train()
+        self.modules: dict[str, nn.Module] = {"generator": unet, **objective.modules()}
+        self.optimizers = {name: self._optimizer(name, module) for name, module in self.modules.items()}
+        self.progress = Progress(plan=self._fingerprint(plan))
+        self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay, use_ema_warmup=False)
+        self._resume()
+        # accelerate wraps (DDP, mixed precision) and moves to the device; the wrapped UNet is what losses call
+        self.wrapped = {name: self.accelerator.prepare_model(module) for name, module in self.modules.items()}
+        self.optimizers = {n: self.accelerator.prepare_optimizer(o) for n, o in self.optimizers.items()}
+        self.ema.to(self.accelerator.device)
+
+    def _fingerprint(self, plan: Any) -> str:
+        fields = {k: v for k, v in vars(self.settings).items() if k not in ("checkpoint_every", "log_every", "num_threads")}
+        text = json.dumps([fields, self.seed, plan, self.accelerator.num_processes], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _optimizer(self, name: str, module: nn.Module) -> torch.optim.Optimizer:
+        rate = self.objective.learning_rate(name, self.settings.learning_rate)
+        own: dict[str, float] = {}
+        for transform in self.transforms:
+            own.update(transform.learning_rates())
+        groups: dict[float, list[nn.Parameter]] = {rate: []}
+        for key, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                special = next((value for suffix, value in own.items() if key.endswith(suffix)), rate)
+                groups.setdefault(special, []).append(parameter)
+        parameters = [
+            # a group that has its own rate holds no weights but choices, which decay would drive to the same value
+            {"params": p, "lr": r, "base_lr": r, "weight_decay": self.settings.weight_decay if r == rate else 0.0}
+            for r, p in groups.items()
+            if p
+        ]
+        return torch.optim.AdamW(parameters, lr=rate, betas=self.settings.betas)
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.folder / "checkpoint", self.modules, self.optimizers, self.progress.plan)
+        if found is not None:
+            self.progress, states = found
+            self.ema.load_state_dict(states["ema"])
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        unwrapped = {name: self.accelerator.unwrap_model(module) for name, module in self.wrapped.items()}
+        optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
+        states = {"ema": self.ema.state_dict()}
+        save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
+
+    def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet:
+        """Train to the last step; the averaged weights are in the returned model.
+
+        Raises UserError if the loss stays non-finite. Killed at any instant, the same call goes on from the last
+        checkpoint; Ctrl-C writes one first and then raises KeyboardInterrupt.
+        """
+        settings, started, first_step = self.settings, time.perf_counter(), self.progress.step
+        clips = settings.batch_size * settings.gradient_accumulation * self.accelerator.num_processes
+        with deferred_interrupt() as interrupt:
+            while self.progress.step < settings.steps:
+                figures = self._step(self.progress.step)
+                self.progress.step += 1
+                step = self.progress.step
+                if step % settings.log_every == 0 or step == settings.steps:
+                    rate = clips * (step - first_step) / (time.perf_counter() - started)
+                    finite = {key: value for key, value in figures.items() if math.isfinite(value)}  # JSON has no NaN
+                    self.progress.history.append({"step": float(step), **finite})
+                    if on_report is not None:
+                        memory = _peak_memory_mb(self.accelerator.device)
+                        on_report(Report(step, settings.steps, figures, rate, memory))
+                if interrupt.requested or (step % settings.checkpoint_every == 0 and step < settings.steps):
+                    self._save()
+                if interrupt.requested:
+                    raise KeyboardInterrupt
+        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped["generator"]))
+        if settings.ema_decay > 0:
+            self.ema.copy_to(unet.parameters())
+        return unet
+
+    def _step(self, step: int) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for phase in self.objective.phases(step):
+            figures.update(self._turn(step, phase))
+        return figures
+
+    def _turn(self, step: int, phase: Phase) -> dict[str, float]:
+        """One optimizer's turn: accumulate gradients, look at them, step. Returns its figures (averages)."""
+        settings, optimizer = self.settings, self.optimizers[phase.name]
+        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase.name[:4]))
+        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped["generator"]))
+        if phase.draws_gates:
+            for transform in self.transforms:
+                transform.before_step(unet, step_generator(self.seed, step, number, 1))
+        total: dict[str, float] = {}
+        for micro in range(settings.gradient_accumulation):
+            generator = step_generator(self.seed, step, number, 2 + micro, self.accelerator.process_index)
+            batch = self.source.draw(settings.batch_size, generator)
+            with self.accelerator.autocast():
+                loss, figures = self.objective.loss(phase.name, self.wrapped["generator"], batch, generator)
+            self.accelerator.backward(loss / settings.gradient_accumulation)
+            for key, value in figures.items():
+                total[key] = total.get(key, 0.0) + value / settings.gradient_accumulation
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = self.accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
+        finite = all(map(math.isfinite, total.values())) and math.isfinite(float(norm if norm is not None else 0.0))
+        self._count_non_finite(finite, phase, step)
+        if finite:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * _schedule(settings, step)
+            optimizer.step()
+            if phase.name == "generator" and settings.ema_decay > 0:
+                self.ema.step(unet.parameters())
+        for other in self.optimizers.values():  # the adversarial generator leaves gradients in the discriminator too
+            other.zero_grad(set_to_none=True)
+        if phase.draws_gates:
+            for transform in self.transforms:
+                transform.after_step(unet)
+        return total
+
+    def _count_non_finite(self, finite: bool, phase: Phase, step: int) -> None:
+        """A step whose loss or gradient is not finite changes nothing; too many in a row end the training."""
+        if finite:
+            self.progress.skipped_in_a_row = 0
+            return
+        self.progress.skipped += 1
+        self.progress.skipped_in_a_row += 1
+        if self.progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"{self.folder}: the {phase.name}'s loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a "
+                f"row, the last at step {step}; lower training.learning_rate (now {self.settings.learning_rate:g}) "
+                "or use training.mixed_precision=no"
+            )

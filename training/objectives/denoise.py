@@ -1,0 +1,47 @@
+"""The denoising objective of SVD: the loss that a multi-step model is trained and finetuned with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mobilevd.diffusion.preconditioning import Network, denoise, loss_weight
+from mobilevd.diffusion.sigmas import lognormal_sigmas
+from training.batch import Batch
+from training.objectives.base import Phase
+
+
+class DenoiseObjective:
+    """E[ (1+s^2)/s^2 |D(x0 + s n; s) - x0|^2 ], ln s ~ N(p_mean, p_std^2), conditions dropped now and then.
+
+    Args:
+        p_mean, p_std: of ln s; SVD's are 0.7 and 1.6.
+        conditioning_dropout: chance that the image latents, and apart from that the embedding, are replaced by zeros,
+            which is what guidance compares with (SVD: 0.1).
+    """
+
+    def __init__(self, p_mean: float, p_std: float, conditioning_dropout: float) -> None:
+        self.p_mean, self.p_std, self.conditioning_dropout = p_mean, p_std, conditioning_dropout
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {}
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("generator", draws_gates=True)]
+
+    def learning_rate(self, phase: str, default: float) -> float:
+        return default
+
+    def loss(
+        self, phase: str, unet: Network, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        x0 = batch.latents
+        count = x0.shape[0]
+        sigma = lognormal_sigmas(count, self.p_mean, self.p_std, generator).to(x0.device)
+        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+        keep = (torch.rand(2, count, generator=generator) >= self.conditioning_dropout).float().to(x0.device)
+        conditions = batch.conditions.drop(keep[0], keep[1])
+        estimate = denoise(unet, x0 + sigma[:, None, None, None, None] * noise, sigma, conditions)
+        error = (estimate - x0).float().pow(2).mean((1, 2, 3, 4))
+        loss = (loss_weight(sigma) * error).mean()
+        return loss, {"loss": float(loss.detach())}
