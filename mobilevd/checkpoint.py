@@ -40,7 +40,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{folder}: no config.json; a model folder holds config.json and {WEIGHTS}.safetensors") from None
+        raise UserError(
+            f"{folder}: no config.json; a model folder holds config.json and {WEIGHTS}.safetensors"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
@@ -115,12 +117,10 @@ def load_strict(model: nn.Module, files: list[Path], where: Path) -> None:
             wanted.copy_(found[name])
 
 
-def load_model_folder(
-    cls: type[Model], folder: Path, variant: str | None = None, torch_dtype: torch.dtype | None = None
-) -> Model:
-    """Build the model that `folder` describes and load its weights strictly; in float32 unless `torch_dtype` is given.
+def build_model(cls: type[Model], folder: Path) -> Model:
+    """The model that `folder`'s config describes, with random weights (none at all under `torch.device("meta")`).
 
-    Raises UserError for a missing folder or file, a config of another class, unknown config keys, other tensors.
+    Raises UserError for a missing folder or config, a config of another class, unknown config keys.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such model folder")
@@ -128,13 +128,24 @@ def load_model_folder(
     class_name = config.get("_class_name", cls.__name__)
     if class_name not in (cls.__name__, SVD_CLASS):
         raise UserError(
-            f"{folder / 'config.json'}: a model of class {class_name}; {cls.__name__} or diffusers' {SVD_CLASS} was expected"
+            f"{folder / 'config.json'}: a model of class {class_name}; "
+            f"{cls.__name__} or diffusers' {SVD_CLASS} was expected"
         )
     arguments = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
-        model = cls(**arguments)
+        return cls(**arguments)
     except TypeError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from None
+
+
+def load_model_folder(
+    cls: type[Model], folder: Path, variant: str | None = None, torch_dtype: torch.dtype | None = None
+) -> Model:
+    """Build the model that `folder` describes and load its weights strictly; in float32 unless `torch_dtype` is given.
+
+    Raises UserError for a missing folder or file, a config of another class, unknown config keys, other tensors.
+    """
+    model = build_model(cls, folder)
     load_strict(model, weight_files(folder, variant), folder)
     if torch_dtype is not None:
         nn.Module.to(model, torch_dtype)  # in place; diffusers' own `to` warns about every change of dtype
@@ -150,7 +161,9 @@ def save_svd_folder(model: SpatioTemporalUNet, folder: Path) -> None:
     for key, plain in OUR_KEYS.items():
         value = config.pop(key, plain)
         if key not in ("scale_operator",) and (value or plain) != plain:
-            raise UserError(f"{folder}: a compressed model ({key} = {value!r}) cannot be written as diffusers' {SVD_CLASS}")
+            raise UserError(
+                f"{folder}: a compressed model ({key} = {value!r}) cannot be written as diffusers' {SVD_CLASS}"
+            )
     tensors = {}
     for name, tensor in model.state_dict().items():
         temporal_kernel = ".temporal_res_block.conv" in name and name.endswith("weight")

@@ -20,6 +20,7 @@ class House(TyperGroup):
     """Turns a user's mistake into one red line and exit code 2, and Ctrl-C into a word on how to go on."""
 
     def invoke(self, ctx: Any) -> Any:
+        _hush()
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
@@ -28,6 +29,14 @@ class House(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nstopped; give the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _hush() -> None:
+    """Keep libraries' remarks to their own developers, made while they are imported, off the user's terminal."""
+    import logging
+
+    for name in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _complain(text: str) -> None:
@@ -107,12 +116,17 @@ def cache(config: Config, overrides: Overrides = None) -> None:
 @app.command()
 def flops(
     model: Annotated[Path | None, typer.Option(help="Count this model folder, not the paper's.")] = None,
+    frames: Annotated[int | None, typer.Option(help="With --model: frames; else its own.")] = None,
+    height: Annotated[int | None, typer.Option(help="With --model: in latents; else its own.")] = None,
+    width: Annotated[int | None, typer.Option(help="With --model: in latents; else its own.")] = None,
     json: Json = None,
 ) -> None:
     """Parameters and TFLOPs of the paper's models beside the published figures, or of your own model."""
+    from rich.console import Console
+
     from mobilevd.paper_table import flops_command
 
-    flops_command(model, json)
+    flops_command(model, json, Console(), frames, height, width)
 
 
 @app.command()
@@ -206,6 +220,30 @@ def generate(
     frames = generate_frames(unet, codec_folder, image, seed=seed, steps=count, size=size, **settings)
     write_video(out, frames, settings.get("fps", 7))
     typer.echo(f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {count} step(s)")
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+) -> None:
+    """Print the table of a finished run, and write its report.md anew."""
+    import json as json_format
+
+    from rich.console import Console
+
+    from eval.report import render_table, write_report_markdown
+
+    file = run_folder / "results.json"
+    try:
+        results = json_format.loads(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{file}: not there; `mobilevd run` writes it when the run is done") from None
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON ({error}); give the command of the run again") from None
+    write_report_markdown(run_folder / "report.md", results)
+    render_table(
+        results["rows"], Console(), protocol=results.get("protocol"), unavailable=results.get("unavailable")
+    )
 
 
 @app.command()

@@ -117,9 +117,9 @@ def count_flops(
     Args:
         unet_or_config: a model (its weights are not looked at), or its config.
         num_frames, height, width, batch: size of the latents.
-        project_everywhere: count single-token cross-attention ("projection") not as it runs here, `W_O W_V c` once per
-            clip, but as the layers of SVD's code that are left would: W_V and W_O one after the other, on an image token
-            repeated to every frame (spatial) and to every position (temporal).
+        project_everywhere: count single-token cross-attention ("projection") not as it runs here, `W_O W_V c` once
+            per clip, but as the layers that are left of SVD's code would run: W_V and W_O one after the other, on an
+            image token repeated to every frame (spatial) and to every position (temporal).
 
     Raises:
         UserError: a size that does not go through the UNet, or a config that describes none.

@@ -127,8 +127,8 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
             level = levels - 1 - i
             skips = [skip_channels.pop() for _ in range(layers[level] + 1)]
             block_spec = spec(level, layers[level] + 1, kind == CROSS_UP)
-            # the stage before the last also restores what the spatial scale took away: its convolution then smooths
-            # the repeated pixels (and 4.35 TFLOPs, published, need it at the full resolution)
+            # the upsampler before the last stage also restores what the spatial scale took away, so that its
+            # convolution smooths the repeated pixels; restored behind it, the published 4.35 TFLOPs would be 4.05
             up_factor = 2 * spatial_scale if level == 1 else 2
             self.up_blocks.append(UpBlock(f"up_blocks.{i}", previous, skips, block_spec, level > 0, arch, up_factor))
             previous = channels[level]

@@ -1,4 +1,4 @@
-"""What distinguishes one layer from another inside a UNet: the typed view of the model's config that the layers read."""
+"""What distinguishes one layer from another inside a UNet: the typed view of the config that the layers read."""
 
 from __future__ import annotations
 

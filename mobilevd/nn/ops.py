@@ -92,7 +92,7 @@ class NearestUpsample(PhoneForm, nn.Module):
 
 
 def repeat_per(x: Tensor, times: int) -> Tensor:
-    """(B, ...) -> (B*times, ...), each entry repeated in place; batch 1 is left to broadcasting (no copy on a phone)."""
+    """(B, ...) -> (B*times, ...), each entry repeated in place; batch 1 is left to broadcasting (no copy)."""
     return x if x.shape[0] == 1 else x.repeat_interleave(times, dim=0, output_size=x.shape[0] * times)
 
 

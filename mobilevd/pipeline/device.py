@@ -46,8 +46,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         num_frames=data.num_frames,
         latent_height=height,
         latent_width=width,
-        height=entry.height,
-        width=entry.width,
+        spatial_factor=codec.spatial_factor,
         inputs={
             "noise": noise,
             "image_latents": conditions.image_latents,

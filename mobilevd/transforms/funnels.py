@@ -136,7 +136,7 @@ def merge_convolution(part: ResidualPart) -> dict[str, Tensor]:
     assert part.funnel_in is not None and part.funnel_out is not None
     narrow = part.funnel_in.weight.detach().double().flatten(1)  # (inner, c)
     widen = part.funnel_out.weight.detach().double().flatten(1)  # (c, inner)
-    assert part.conv1.bias is not None
+    assert part.conv1.bias is not None and part.time_emb_proj is not None
     return {
         "conv1.weight": torch.einsum("rc,cikl->rikl", narrow, part.conv1.weight.detach().double()),
         "conv1.bias": narrow @ part.conv1.bias.detach().double(),
@@ -184,7 +184,8 @@ class Funnels(Transform):
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
         if unet.config["inner_widths"]:
             raise UserError(
-                "transform funnels: this UNet has narrowed layers already; narrow attention and convolution in one stage"
+                "transform funnels: this UNet has narrowed layers already; "
+                "narrow attention and convolution in one stage"
             )
         widths = self.widths(unet)
         tensors: dict[str, Tensor] = {}

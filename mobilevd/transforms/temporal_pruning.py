@@ -55,10 +55,10 @@ def probability_jacobian(probabilities: Tensor) -> Tensor:
 class TemporalPruning(Transform):
     """Keep `keep` temporal blocks: a number (11), or a fraction below 1 of those that the model has (0.3).
 
-    In training one importance per temporal block (`unet.temporal_importance`) becomes inclusion probabilities; each step
-    draws exactly n blocks by Brewer's method and gates the residuals of the others with 0; the gradient goes straight
-    through the draw to the probabilities (MobileVD, "temporal block pruning"). At the end the n most important blocks
-    are kept, the rest deleted.
+    In training one importance per temporal block (`unet.temporal_importance`) becomes inclusion probabilities; each
+    step draws exactly n blocks by Brewer's method and gates the residuals of the others with 0; the gradient goes
+    straight through the draw to the probabilities (MobileVD, "temporal block pruning"). At the end the n most
+    important blocks are kept, the rest deleted.
 
     Raises UserError for a `keep` that is no such number, or another method than "learned": an L1 penalty on the gates
     cannot fix the number of blocks.

@@ -165,6 +165,16 @@ def test_report(tmp_path: Path) -> None:
     assert "base" in result.output and "base" in (tmp_path / "report.md").read_text()
 
 
+def test_flops_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, noted = ModuleType("mobilevd.paper_table"), []
+    monkeypatch.setattr(module, "flops_command", lambda *arguments: noted.append(arguments), raising=False)
+    monkeypatch.setitem(sys.modules, "mobilevd.paper_table", module)
+    arguments = ["--model", "m", "--frames", "8", "--height", "16", "--width", "32", "--json", "f.json"]
+    assert invoke("flops", *arguments).exit_code == 0
+    ((model, json_file, console, *size),) = noted
+    assert (model, json_file, size) == (Path("m"), Path("f.json"), [8, 16, 32]) and hasattr(console, "print")
+
+
 def test_bench_of_no_bundle(tmp_path: Path) -> None:
     result = invoke("bench", str(tmp_path / "nothing"))
     assert result.exit_code == 2 and "nothing" in result.stderr and "Traceback" not in result.output
@@ -178,6 +188,7 @@ def test_evaluate_without_videos(tmp_path: Path) -> None:
 def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest", "no-such-package"))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it did not import
 
     def no_compiler() -> str:
         raise RunnerError("no C++ compiler to build the runner with")
@@ -189,6 +200,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     assert findings["C++ compiler"].usable is False and "no C++ compiler" in findings["C++ compiler"].found
     assert "not on PATH" in findings["adb"].found
+    assert "torch does not import" in findings["GPU"].found
     (tmp_path / "adb").write_text("#!/bin/sh\n")
     os.chmod(tmp_path / "adb", 0o755)
     found = {finding.name: finding for finding in examine(lambda: "g++ 12", tmp_path)}
@@ -202,5 +214,6 @@ def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
     finding = next(finding for finding in examine(lambda: "g++", tmp_path) if finding.name == "pytest")
     assert finding.usable is False and "operator torchvision::nms does not exist" in finding.found

@@ -167,7 +167,7 @@ def _nearest(frames: Iterator[_Timed], times: list[float]) -> tuple[list[_Timed]
 
 def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float) -> np.ndarray:
     """Upright RGB pixels of a frame: centre crop to the asked aspect, antialiased resize. uint8 (H, W, 3)."""
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), -round(frame.rotation / 90))  # phones store a turned picture
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # phones store a turned picture
     if round(frame.rotation / 90) % 2:
         pixel_aspect = 1 / pixel_aspect
     rows, columns = pixels.shape[:2]
