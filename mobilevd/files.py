@@ -85,6 +85,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         try:
             yield temporary
             for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(file.stat().st_mode | 0o044)  # safetensors writes files that only their owner can read
                 _sync(file)
             if path.exists():
                 os.replace(path, old)

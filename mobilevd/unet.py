@@ -236,7 +236,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
             last = i == len(self.up_blocks) - 1
             if last and self.temporal_scaling is not None:
                 x = self.temporal_scaling.up(x)
-            count = len(block.resnets)
+            count = len(cast(UpBlock, block).resnets)
             x, skips = block(x, skips[-count:], full if last else inner), skips[:-count]
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 

@@ -45,7 +45,9 @@ def save_checkpoint(
     with atomic_folder(folder) as temporary:
         for name, module in modules.items():
             save_file(_tensors(module), temporary / f"{name}.safetensors")
-        torch.save({name: optimizer.state_dict() for name, optimizer in optimizers.items()}, temporary / "optimizers.pt")
+        torch.save(
+            {name: optimizer.state_dict() for name, optimizer in optimizers.items()}, temporary / "optimizers.pt"
+        )
         torch.save(states, temporary / "states.pt")
         atomic_write_json(temporary / "progress.json", asdict(progress))
 

@@ -40,8 +40,8 @@ class FrozenEncoder(nn.Module):
         h = unet.conv_in(sample)
         features = []
         for block in unet.down_blocks:
-            h, _ = block(h, cond)
-            features.append(h)
+            h, skips = block(h, cond)
+            features.append(skips[len(block.resnets) - 1])  # before the downsampling: finer
         return features
 
 

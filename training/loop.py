@@ -28,30 +28,12 @@ from training.batch import BatchSource, step_generator
 from training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from training.interrupt import deferred_interrupt
 from training.objectives.base import Objective, Phase
+from training.settings import Settings
 
 if TYPE_CHECKING:
     from mobilevd.transforms.base import Transform
 
 MAX_SKIPPED_IN_A_ROW = 20  # so many steps without a finite loss are no accident
-
-
-class Settings:
-    """The fields of a stage's `training` section that the loop reads (see `mobilevd.config`)."""
-
-    steps: int
-    batch_size: int
-    gradient_accumulation: int
-    learning_rate: float
-    schedule: str
-    betas: tuple[float, float]
-    weight_decay: float
-    ema_decay: float
-    mixed_precision: str
-    gradient_checkpointing: bool
-    max_grad_norm: float
-    warmup_steps: int
-    checkpoint_every: int
-    log_every: int
 
 
 @dataclass
@@ -131,7 +113,9 @@ class Trainer:
         self.ema.to(self.accelerator.device)
 
     def _fingerprint(self, plan: Any) -> str:
-        fields = {k: v for k, v in vars(self.settings).items() if k not in ("checkpoint_every", "log_every", "num_threads")}
+        fields = {
+            k: v for k, v in vars(self.settings).items() if k not in ("checkpoint_every", "log_every", "num_threads")
+        }
         text = json.dumps([fields, self.seed, plan, self.accelerator.num_processes], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """Makes the tiny base that the repository ships: a small SVD-shaped UNet, trained on procedural scenes from nothing.
 
-`python -m training.tiny_base --out assets/tiny/base` trains it (about three quarters of an hour on one core): first at 32x64 pixels, then
-at its own 48x96. The run of `configs/tiny.yaml` starts from it as a user's run starts from SVD.
+`python -m training.tiny_base --out assets/tiny/base` trains it (about three quarters of an hour on one core): first at
+32x64 pixels, then at its own 48x96. The run of `configs/tiny.yaml` starts from it as a user's run starts from SVD.
 """
 
 from __future__ import annotations
@@ -99,12 +99,17 @@ def pretrain(out: Path, codec_folder: Path, work: Path, scenes: int, seed: int) 
         data = encode_scenes(codec, scenes, FIRST_SCENE, height, width)
         source = BatchSource(data, codec, FPS, MOTION_BUCKET, torch.device("cpu"))
         objective = DenoiseObjective(p_mean=0.7, p_std=1.6, conditioning_dropout=0.1)
-        trainer = Trainer(unet, objective, (), source, settings, work / f"phase-{number}", seed, [height, width, scenes])
+        trainer = Trainer(
+            unet, objective, (), source, settings, work / f"phase-{number}", seed, [height, width, scenes]
+        )
         started = time.time()
 
         def show(report: Report, started: float = started, height: int = height) -> None:
             minutes = (time.time() - started) / 60
-            print(f"{height} px  step {report.step}/{report.steps}  loss {report.figures['loss']:.4f}  {minutes:.1f} min", flush=True)
+            print(
+                f"{height} px  step {report.step}/{report.steps}  loss {report.figures['loss']:.4f}  {minutes:.1f} min",
+                flush=True,
+            )
 
         unet = trainer.run(show)
         save_model_folder(unet, work / f"phase-{number}" / "model")

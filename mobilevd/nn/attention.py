@@ -122,5 +122,3 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](self.net[0](x))
-
-

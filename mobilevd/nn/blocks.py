@@ -113,9 +113,7 @@ class MidBlock(Stage):
     def __init__(self, name: str, spec: BlockSpec, arch: Architecture) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            SpatioTemporalResBlock(
-                f"{name}.resnets.{i}", spec.channels, spec.channels, spec.embedding_dim, 1e-5, arch
-            )
+            SpatioTemporalResBlock(f"{name}.resnets.{i}", spec.channels, spec.channels, spec.embedding_dim, 1e-5, arch)
             for i in range(2)
         )
         self.attentions = self._transformers(name, spec, 1, arch)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class PhoneForm:
@@ -81,14 +82,17 @@ class NearestUpsample(PhoneForm, nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.phone_form:
-            # interpolate has no bfloat16 kernel for the gradient on some devices; repeat_interleave is exact everywhere
-            return x.repeat_interleave(self.factor, dim=2).repeat_interleave(self.factor, dim=3)
         n, channels, height, width = x.shape
-        ones = torch.ones(self.factor, dtype=x.dtype, device=x.device)
-        tall = x.reshape(n * channels, height, 1, width) * ones.reshape(1, 1, self.factor, 1)
-        wide = tall.reshape(n * channels, height * self.factor, width, 1) * ones.reshape(1, 1, 1, self.factor)
-        return wide.reshape(n, channels, height * self.factor, width * self.factor)
+        f = self.factor
+        tall, wide = (n * channels, height, 1, width), (n * channels, height * f, width, 1)
+        if self.phone_form:
+            ones = torch.ones(f, dtype=x.dtype, device=x.device)
+            x = x.reshape(tall) * ones.reshape(1, 1, f, 1)
+            x = x.reshape(wide) * ones.reshape(1, 1, 1, f)
+        else:  # repeat_interleave would do the same by way of rank 5
+            x = x.reshape(tall).expand(-1, -1, f, -1)
+            x = x.reshape(wide).expand(-1, -1, -1, f)
+        return x.reshape(n, channels, height * f, width * f)
 
 
 def repeat_per(x: Tensor, times: int) -> Tensor:
@@ -99,5 +103,5 @@ def repeat_per(x: Tensor, times: int) -> Tensor:
 def checkpointed(enabled: bool, module: nn.Module, *args: Any) -> Tensor:
     """Call `module`; with gradient checkpointing its activations are computed again in the backward pass."""
     if enabled and torch.is_grad_enabled():
-        return cast(Tensor, torch.utils.checkpoint.checkpoint(module, *args, use_reentrant=False))
+        return cast(Tensor, checkpoint(module, *args, use_reentrant=False))
     return module(*args)

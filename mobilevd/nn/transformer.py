@@ -62,9 +62,7 @@ class TemporalAttentionBlock(AttentionBlock):
 class SpatioTemporalTransformer(nn.Module):
     """Frames (B*T, C, H, W) and image token (B, 1, D) -> (B*T, C, H, W), residual."""
 
-    def __init__(
-        self, name: str, dim: int, heads: int, num_layers: int, context_dim: int, arch: Architecture
-    ) -> None:
+    def __init__(self, name: str, dim: int, heads: int, num_layers: int, context_dim: int, arch: Architecture) -> None:
         super().__init__()
         self.gradient_checkpointing = False
         self.norm = GroupNorm(NORM_GROUPS, dim, eps=1e-6)
@@ -85,7 +83,7 @@ class SpatioTemporalTransformer(nn.Module):
 
     def frame_positions(self, frame_index: Tensor) -> Tensor:
         """Embedding of the frames' numbers: (T,) -> (T, C)."""
-        assert self.time_pos_embed is not None
+        assert isinstance(self.time_pos_embed, EmbeddingMLP)
         features = self.time_proj(frame_index)
         return self.time_pos_embed(features.to(self.proj_in.weight.dtype))
 
@@ -95,17 +93,16 @@ class SpatioTemporalTransformer(nn.Module):
         batch, pixels = frames // num_frames, height * width
         tokens = self.norm(x).reshape(frames, channels, pixels).transpose(1, 2)  # (B*T, H*W, C)
         tokens = self.proj_in(tokens)
+        temporal_blocks, mixer = self.temporal_transformer_blocks, self.time_mixer
         for i, block in enumerate(self.transformer_blocks):
             tokens = checkpointed(self.gradient_checkpointing, block, tokens, context)
-            if self.temporal_transformer_blocks is None or self.time_mixer is None:
+            if temporal_blocks is None or mixer is None:
                 continue
             clip = tokens.reshape(batch, num_frames, pixels, channels).transpose(1, 2)
             clip = clip.reshape(batch * pixels, num_frames, channels)  # (B*H*W, T, C)
             positioned = clip + self.frame_positions(frame_index)
-            temporal = checkpointed(
-                self.gradient_checkpointing, self.temporal_transformer_blocks[i], positioned, context
-            )
-            clip = self.time_mixer(clip, temporal)
+            temporal = checkpointed(self.gradient_checkpointing, temporal_blocks[i], positioned, context)
+            clip = mixer(clip, temporal)
             clip = clip.reshape(batch, pixels, num_frames, channels).transpose(1, 2)
             tokens = clip.reshape(frames, pixels, channels)
         tokens = self.proj_out(tokens)

@@ -30,7 +30,9 @@ class RunClips:
 
 def _hold_out(index: ClipIndex, fraction: float, seed: int) -> tuple[ClipIndex, ClipIndex]:
     """Split by file: a video's clips are all on one side, whichever other files there are."""
-    files = sorted({clip.path for clip in index.clips}, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest())
+    files = sorted(
+        {clip.path for clip in index.clips}, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest()
+    )
     if len(files) < 2:
         raise UserError(f"{files[0].parent}: one usable video cannot be split into training and evaluation; add videos")
     held = set(files[: min(len(files) - 1, max(1, round(fraction * len(files))))])
@@ -58,7 +60,11 @@ def prepare_clips(config: RunConfig, display: Display) -> RunClips:
 
     if data.videos is not None:
         index = scan(data.videos)
-        train, test = (index, scan(data.reference_videos)) if data.reference_videos else _hold_out(index, data.holdout, config.seed)
+        train, test = (
+            (index, scan(data.reference_videos))
+            if data.reference_videos
+            else _hold_out(index, data.holdout, config.seed)
+        )
     else:
         train = scan(write("train", data.scenes.train, data.scenes.seed + 2 * config.seed))
         test = scan(data.reference_videos or write("test", data.scenes.test, data.scenes.seed + 2 * config.seed + 1))

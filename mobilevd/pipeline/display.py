@@ -10,15 +10,22 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+LOG_EVERY_S = 30  # between the lines that stand for a bar where there is no terminal
+
 
 class Bar:
-    """One activity's progress; `note` is shown beside it (throughput, loss)."""
+    """One activity's progress; `note` is shown beside it (throughput, loss). In a log file a line now and then."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Progress, task: Any, what: str, console: Console) -> None:
+        self._progress, self._task, self._what, self._console = progress, task, what, console
+        self._last_line = time.perf_counter()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         self._progress.update(self._task, completed=done, total=total, note=note)
+        if not self._console.is_terminal and time.perf_counter() - self._last_line > LOG_EVERY_S:
+            self._last_line = time.perf_counter()
+            line = f"  {self._what}: {done}/{total}" + (f"  ({note})" if note else "")
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class Display:
@@ -48,7 +55,7 @@ class Display:
         started = time.perf_counter()
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(what, total=total, note="")
-            bar = Bar(progress, task)
+            bar = Bar(progress, task, what, self.console)
             yield bar
             note = progress.tasks[0].fields["note"]
         seconds = time.perf_counter() - started

@@ -61,7 +61,13 @@ def generate(
             noise.append(torch.randn(shape, generator=generator))
             conditions.append(
                 condition_on_image(
-                    codec, images[i : i + 1], None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
+                    codec,
+                    images[i : i + 1],
+                    None,
+                    data.fps,
+                    data.motion_bucket_id,
+                    diffusion.noise_aug_strength,
+                    generator,
                 )
             )
         together = type(conditions[0])(

@@ -77,7 +77,17 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     data = config.data.model_dump(mode="json")
     fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
     base = Entry(
-        "base", "base", config.output / "00-base", config.base.model, None, None, height, width, False, True, fingerprint
+        "base",
+        "base",
+        config.output / "00-base",
+        config.base.model,
+        None,
+        None,
+        height,
+        width,
+        False,
+        True,
+        fingerprint,
     )
     one_step = Entry(
         "base-one-step",

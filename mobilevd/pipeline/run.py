@@ -44,7 +44,7 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
-    render_table(done, console)
+    render_table(done["rows"], console, protocol=done["protocol"])
     display.line(f"report: {config.output / 'report.md'}   figures: {config.output / 'results.json'}")
     return done
 

@@ -143,7 +143,7 @@ def test_other_lengths_and_sizes() -> None:
     large = np.stack([render_scene(HELD_OUT + i, 14, 64, 128, 7.0) for i in range(3)])
     small = np.stack([render_scene(HELD_OUT + i, 14, 32, 64, 7.0) for i in range(3)])
     # The same scenes drawn larger and resized: nearly the same features, well within the spread of real clips.
-    assert np.abs(shipped()(large) - shipped()(small)).max() < 1
+    assert np.abs(shipped()(large) - shipped()(small)).mean() < 0.3
     assert shipped()(small[:, :2]).shape == (3, 32)
     assert shipped()(small[:, :2, :30, :51]).shape == (3, 32)
 
@@ -189,7 +189,7 @@ def test_training_is_repeatable_and_learns(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        config = MotionEncoderConfig(channels=(8, 8, 8, 8), feature_dim=8)
+        config = MotionEncoderConfig(height=16, width=32, num_frames=4, channels=(8, 8, 8, 8), feature_dim=8)
         train = TrainConfig(scenes=8, steps=8, batch_size=4, balance_clips=48)
         digests = []
         for name in ("a", "b"):

@@ -105,9 +105,8 @@ def test_the_encoder_is_frozen_but_passes_gradients() -> None:
 
 def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: Path) -> None:
     """Data of two modes, +1 and -1: the mean, 0, is the best plain denoiser at sigma 700; training leaves it."""
-    from tests.training.helpers import Clips, Settings
+    from tests.training.helpers import Clips, Settings, StridedCodec
     from training.batch import BatchSource
-    from tests.training.helpers import StridedCodec
     from training.loop import Trainer
 
     signs = torch.tensor([1.0, -1.0]).repeat(8)[:, None, None, None, None]
@@ -115,7 +114,9 @@ def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: 
     unet = small_unet()
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.init.zeros_(unet.conv_out.bias)
-    objective = adversarial(unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3)
+    objective = adversarial(
+        unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3
+    )
     batches = BatchSource(data, StridedCodec(), 7, 127, torch.device("cpu"))
     settings = Settings(steps=80, batch_size=8, learning_rate=2e-3, ema_decay=0.0, checkpoint_every=1000)
     trained = Trainer(unet, objective, (), batches, settings, tmp_path, 0).run()  # type: ignore[arg-type]

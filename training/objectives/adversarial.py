@@ -109,7 +109,9 @@ class AdversarialObjective:
                 feature.requires_grad_(self.r1_weight > 0)
             real = self.heads(real_features, batch.conditions)
             fake_logits = self.heads(fake_features, batch.conditions)
-            loss = torch.stack([F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake_logits, strict=True)]).mean()
+            loss = torch.stack(
+                [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in zip(real, fake_logits, strict=True)]
+            ).mean()
             penalty = torch.zeros((), device=loss.device)
             if self.r1_weight > 0:
                 total = torch.stack([r.mean(1).sum() for r in real]).sum()

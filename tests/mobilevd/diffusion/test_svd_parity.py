@@ -76,13 +76,22 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[StableVideoDiffu
     )
     clip = CLIPVisionModelWithProjection(
         CLIPVisionConfig(
-            hidden_size=32, projection_dim=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4,
-            image_size=224, patch_size=56,
+            hidden_size=32,
+            projection_dim=32,
+            intermediate_size=37,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=224,
+            patch_size=56,
         )
     )
     extractor = CLIPImageProcessor(crop_size=224, size=224)
     made = StableVideoDiffusionPipeline(
-        unet=unet, vae=vae, image_encoder=clip, feature_extractor=extractor, scheduler=EulerDiscreteScheduler(**SVD_SCHEDULER)
+        unet=unet,
+        vae=vae,
+        image_encoder=clip,
+        feature_extractor=extractor,
+        scheduler=EulerDiscreteScheduler(**SVD_SCHEDULER),
     )
     folder = str(tmp_path_factory.mktemp("svd"))
     made.save_pretrained(folder)
@@ -97,7 +106,9 @@ def test_the_whole_path_agrees_with_diffusers_pipeline(
     """Image -> latents through our codec, conditioning, UNet and sampler, against `StableVideoDiffusionPipeline`."""
     theirs, folder = pipeline
     rows = torch.linspace(0, 255, 16).byte()
-    image = Image.fromarray(torch.stack([rows.expand(16, 16), rows.expand(16, 16).T, rows.flip(0).expand(16, 16)], -1).numpy())
+    image = Image.fromarray(
+        torch.stack([rows.expand(16, 16), rows.expand(16, 16).T, rows.flip(0).expand(16, 16)], -1).numpy()
+    )
     frames, strength = 4, 0.02
     noise = torch.randn(1, frames, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     expected = theirs(

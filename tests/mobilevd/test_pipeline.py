@@ -1,0 +1,254 @@
+"""The main job end to end, at the smallest size: run, run again, go on after a kill, own videos, wrong settings."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+from mobilevd import pipeline
+from mobilevd.config import load_config
+from mobilevd.config.schema import RunConfig
+from mobilevd.errors import UserError
+from mobilevd.generate import generate_frames, settings_for
+from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from training.data.scenes import render_scene
+from training.data.video import write_video
+
+ROOT = Path(__file__).resolve().parents[2]
+ADVERSARIAL = {"kind": "adversarial", "heads_learning_rate": 1e-3, "discriminator_steps_first": 1}
+STAGES = [
+    {
+        "name": "small",
+        "transforms": [{"kind": "resolution", "height": 16, "width": 32}],
+        "objective": {"kind": "denoise"},
+    },
+    {"name": "projection", "transforms": [{"kind": "cross_attention"}]},
+    {
+        "name": "compressed",
+        "transforms": [
+            {"kind": "temporal_multiscale", "factor": 2},
+            {"kind": "temporal_pruning", "keep": 3},
+            {"kind": "funnels", "attention": 0.5, "convolution": 0.5},
+        ],
+        "objective": ADVERSARIAL,
+        "training": {"steps": 4},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    unet = SpatioTemporalUNet(
+        down_block_types=(CROSS_DOWN, PLAIN_DOWN),
+        up_block_types=(PLAIN_UP, CROSS_UP),
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        num_attention_heads=2,
+        cross_attention_dim=96,
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        num_frames=4,
+    )
+    folder = tmp_path_factory.mktemp("base")
+    unet.save_pretrained(folder)
+    return folder
+
+
+def config(base: Path, folder: Path, *overrides: str) -> RunConfig:
+    values = {
+        "name": "mini",
+        "output": str(folder / "run"),
+        "base": {"model": str(base), "codec": str(ROOT / "assets" / "tiny" / "codec")},
+        "data": {
+            "num_frames": 4, "fps": 8, "height": 32, "width": 64, "clips_per_video": 1,
+            "scenes": {"train": 3, "test": 3, "seconds": 1.0, "fps": 8, "seed": 77},
+        },
+        "diffusion": {"num_steps": 2},
+        "training": {"steps": 2, "batch_size": 2, "checkpoint_every": 1, "log_every": 1, "num_threads": 1},
+        "stages": STAGES,
+        "evaluation": {"clips": 2, "features": "motion", "sheet_clips": 2},
+        "export": {"stages": "last"},
+        "bench": {"threads": 1, "warmup": 1, "iterations": 3},
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "mini.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return load_config(file, list(overrides))
+
+
+@pytest.fixture(scope="module")
+def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict, str]:
+    made = config(base, tmp_path_factory.mktemp("finished"))
+    console = Console(record=True, width=160)
+    return made, pipeline.run(made, console), console.export_text()
+
+
+def test_the_table_has_a_row_per_model_with_its_figures(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, text = finished
+    names = [row["name"] for row in results["rows"]]
+    assert names == ["base", "base in one step, not finetuned", "small", "projection", "compressed"]
+    assert [row["nfe"] for row in results["rows"]] == [4, 1, 4, 4, 1]  # 2 guided steps are 4 evaluations
+    for row in results["rows"]:
+        assert {
+            "name",
+            "nfe",
+            "distance",
+            "distance_name",
+            "parameters",
+            "tflops",
+            "host_ms",
+            "device_ms",
+        } <= row.keys()
+        assert row["distance_name"] == "FD-motion" and row["distance"] > 0 and row["device_ms"] is None
+    base, _, small, projection, last = results["rows"]
+    assert base["tflops"] > 3.5 * small["tflops"]  # a quarter of the pixels
+    assert projection["tflops"] < small["tflops"] and last["tflops"] < 0.8 * projection["tflops"]
+    assert last["parameters"] < projection["parameters"] and last["temporal_blocks"] == 3
+    assert last["host_ms"] > 0 and last["parity"]["psnr_db"] >= 100
+    assert last["delegation"] == {"delegates": 1, "operators_outside": []}
+    assert all(name in text for name in names) and "fewer" in text
+    assert json.loads((made.output / "results.json").read_text())["rows"] == results["rows"]
+
+
+def test_an_exact_stage_keeps_the_distance(finished: tuple[RunConfig, dict, str]) -> None:
+    """The projection of cross-attention gives the same clips, so the same figures, from the same noise."""
+    _, results, _ = finished
+    small, projection = results["rows"][2:4]
+    assert projection["distance"] == pytest.approx(small["distance"], rel=1e-2)
+
+
+def test_every_row_leaves_a_video_a_sheet_and_a_model(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, _ = finished
+    for folder, height in (("00-base", 32), ("01-small", 16), ("03-compressed", 16)):
+        with av.open(str(made.output / folder / "samples.mp4")) as video:
+            stream = video.streams.video[0]
+            assert (stream.height, stream.width) == (
+                2 * 2 * height,
+                2 * 2 * height * 2,
+            )  # 2 clips; real | generated; twice
+            assert sum(1 for _ in video.decode(stream)) == 4
+        assert Image.open(made.output / folder / "contact_sheet.png").width > 200
+    report = (made.output / "report.md").read_text()
+    assert "FD-motion" in report and "contact_sheet.png" in report and "no phone was measured" in report
+    unet = SpatioTemporalUNet.from_pretrained(made.output / "03-compressed" / "model")
+    assert (
+        unet.config["sample_size"] == [4, 8] and not unet.config["live_funnels"] and not unet.config["temporal_gates"]
+    )
+    assert results["rows"][-1]["parameters"] == sum(p.numel() for p in unet.parameters())
+
+
+def test_the_same_command_again_says_that_all_is_done(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in made.output.rglob("*") if p.is_file()}
+    console = Console(record=True, width=160)
+    assert pipeline.run(made, console) == results
+    assert "done already" in console.export_text()
+    assert before == {p: p.stat().st_mtime_ns for p in made.output.rglob("*") if p.is_file()}
+
+
+def test_other_settings_do_not_mix_with_what_is_there(finished: tuple[RunConfig, dict, str], base: Path) -> None:
+    made, _, _ = finished
+    other = config(base, made.output.parent, "stages.compressed.training.learning_rate=0.5")
+    with pytest.raises(UserError, match=r"03-compressed: made with other settings.*output="):
+        pipeline.run(other, Console(quiet=True))
+    weights = made.output / "03-compressed" / "model" / "diffusion_pytorch_model.safetensors"
+    assert weights.is_file()
+
+
+def test_another_protocol_judges_again_without_training_again(
+    finished: tuple[RunConfig, dict, str], base: Path
+) -> None:
+    made, results, _ = finished
+    weights = made.output / "03-compressed" / "model" / "diffusion_pytorch_model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = pipeline.run(config(base, made.output.parent, "evaluation.clips=3"), Console(quiet=True))
+    assert again["rows"][0]["protocol"]["generated_clips"] == 3
+    assert weights.stat().st_mtime_ns == before
+    assert results["rows"][0]["protocol"]["generated_clips"] == 2
+
+
+def test_a_picture_is_animated_with_a_model_of_the_run(finished: tuple[RunConfig, dict, str], tmp_path: Path) -> None:
+    made, _, _ = finished
+    picture = tmp_path / "first.png"
+    Image.fromarray(render_scene(5, 1, 64, 64, 8)[0]).save(picture)  # another aspect: it is cropped
+    model = made.output / "03-compressed" / "model"
+    codec, steps, settings = settings_for(model, None, None)
+    assert steps == 1 and settings["fps"] == 8
+    unet = SpatioTemporalUNet.from_pretrained(model)
+    frames = generate_frames(unet, codec, picture, seed=1, steps=steps, **settings)
+    assert frames.shape == (4, 16, 32, 3) and frames.dtype == np.uint8
+    with pytest.raises(UserError, match="--codec"):
+        settings_for(tmp_path, None, None)
+    with pytest.raises(UserError, match="no such picture"):
+        generate_frames(unet, codec, tmp_path / "none.png", seed=1, steps=1)
+
+
+def test_own_videos_take_the_place_of_the_procedural_ones(base: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    for seed in range(3):
+        write_video(videos / f"{seed}.mp4", render_scene(seed, 10, 40, 60, 10), 10)
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    made = config(base, tmp_path, f"data.videos={videos}", "export.stages=none")
+    made.stages = made.stages[:1]
+    console = Console(record=True, width=200)
+    results = pipeline.run(made, console)
+    assert "1 files skipped" in console.export_text() and "broken.mp4" in console.export_text()
+    assert len(results["rows"]) == 3 and not (made.output / "data" / "scenes-train").exists()
+    listed = json.loads((made.output / "data" / "clips.json").read_text())
+    assert listed["train_clips"] == 2 and listed["test_clips"] == 1 and "broken.mp4" in listed["skipped"][0]["file"]
+    assert results["rows"][-1]["unavailable"]["host_ms"] == "not exported (export.stages is none)"
+
+
+def test_bad_input_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.height: 30 is not divisible by 8; nearest valid: 24 or 32"):
+        pipeline.run(config(base, tmp_path / "a", "data.height=30"), Console(quiet=True))
+    with pytest.raises(UserError, match=r"stages\.small\.transforms\.0\.width: 36 is not divisible by 8"):
+        pipeline.run(config(base, tmp_path / "b", "stages.small.transforms.0.width=36"), Console(quiet=True))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no video file"):
+        pipeline.run(config(base, tmp_path / "c", f"data.videos={tmp_path / 'empty'}"), Console(quiet=True))
+    with pytest.raises(UserError, match="too short.*4 frames at 1 fps"):
+        pipeline.run(config(base, tmp_path / "d", "data.fps=1"), Console(quiet=True))
+    assert not (tmp_path / "a" / "run").exists()
+
+
+def test_a_base_of_another_architecture_names_the_first_tensor(base: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.mkdir()
+    for file in base.iterdir():
+        (wrong / file.name).write_bytes(file.read_bytes())
+    text = json.loads((wrong / "config.json").read_text())
+    (wrong / "config.json").write_text(json.dumps({**text, "cross_attention_dim": 64}))
+    with pytest.raises(UserError, match=r"attn2\.to_k\.weight has shape \(32, 96\), its config says \(32, 64\)"):
+        pipeline.run(config(wrong, tmp_path), Console(quiet=True))
+
+
+def test_killed_in_the_middle_the_same_command_ends_with_the_same_weights(
+    finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path
+) -> None:
+    made = config(base, tmp_path, "export.stages=none")
+    command = [sys.executable, "-m", "mobilevd", "run", str(tmp_path / "mini.yaml"), "export.stages=none"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    checkpoint = made.output / "03-compressed" / "checkpoint" / "progress.json"
+    while not checkpoint.is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert checkpoint.is_file() and not (made.output / "results.json").exists()
+    pipeline.run(made, Console(quiet=True))
+    name = Path("03-compressed") / "model" / "diffusion_pytorch_model.safetensors"
+    ours, theirs = load_file(made.output / name), load_file(finished[0].output / name)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
