@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,8 @@ Row = Mapping[str, Any]
 NO_REASON = "not measured"
 # Below this many TFLOPs in the largest model, GFLOPs are the readable unit.
 SMALL_TFLOPS = 0.1
+# Columns of a terminal from which on the FLOPs per clip have a column of their own.
+WIDE = 110
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -87,7 +90,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("nfe", "NFE", lambda v: f"{v:,}"),
         Column("distance", distance, significant),
         Column("motion_ratio", "motion", lambda v: f"{v:.2f}"),
-        Column("parameters", "parameters", with_prefix),
+        Column("parameters", "params", with_prefix),
         Column("tflops", "GFLOPs" if giga else "TFLOPs", lambda v: significant(v * 1000 if giga else v)),
         Column("host_ms", "host ms", significant),
         Column("device_ms", "device ms", significant),
@@ -143,16 +146,19 @@ def render_table(
     A column in which every figure is unavailable for one reason is left out; the line below says so.
     """
     common, rows = unavailable or {}, _with_ratios(rows)
-    table = Table(header_style="bold")
-    table.add_column("model", overflow="fold")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(console.width >= WIDE)), pad_edge=False)
+    table.add_column("model", overflow="fold", min_width=20)
     mixed = len({row["distance_name"] for row in rows if row.get("distance_name")}) > 1
     notes, kept = [], []
-    for column in columns(rows):
+    shown = columns(rows)
+    if console.width < WIDE:  # its ratio to the base says the same
+        shown = [column for column in shown if column.key != "flops_per_clip"]
+    for column in shown:
         reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
         everywhere = all(_cell(row, column, mixed) is None for row in rows)
         if not everywhere or len(reasons) > 1:
             kept.append(column)
-            table.add_column(column.header, justify="right")
+            table.add_column(column.header, justify="right", no_wrap=True)
         for reason in sorted(reasons):
             lacking = [row for row in rows if _cell(row, column, mixed) is None]
             of = [row["name"] for row in lacking if _reason(row, column.key, common) == reason]

@@ -7,12 +7,15 @@ factors, reshaped weights) is left to constant propagation on the exported graph
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from mobilevd.nn.attention import GEGLU, Attention, FeedForward
 from mobilevd.nn.ops import set_phone_form
 from mobilevd.nn.resnet import ResidualPart, SpatioTemporalResBlock
+from mobilevd.nn.transformer import AttentionBlock, SpatioTemporalTransformer, TemporalAttentionBlock
 from mobilevd.transforms.cross_attention import CrossAttention
 from mobilevd.unet import SpatioTemporalUNet
 
@@ -36,6 +39,15 @@ def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor) -> SpatioTempora
             _fold_time_embedding(module, embedding)
         elif isinstance(module, SpatioTemporalResBlock):
             _fold_blend(module)
+        elif isinstance(module, SpatioTemporalTransformer):
+            _fold_affine(module.norm, [module.proj_in])
+        elif isinstance(module, AttentionBlock):
+            attention = module.attn1
+            _fold_affine(module.norm1, [attention.to_q, attention.to_k, attention.to_v])
+            _fold_scale(attention)
+            _fold_affine(module.norm3, [_first_layer(module.ff)])
+            if isinstance(module, TemporalAttentionBlock):
+                _fold_affine(module.norm_in, [_first_layer(module.ff_in)])
     set_phone_form(folded)
     return folded
 
@@ -59,3 +71,29 @@ def _fold_blend(block: SpatioTemporalResBlock) -> None:
     temporal.weight.copy_(temporal.weight.double() * share)
     bias.copy_(bias.double() * share)
     block.time_mixer.folded = True
+
+
+def _first_layer(feed_forward: FeedForward) -> nn.Linear:
+    return cast(GEGLU, feed_forward.net[0]).proj
+
+
+def _fold_affine(norm: nn.GroupNorm | nn.LayerNorm, layers: list[nn.Linear]) -> None:
+    """W (w * z + b) + c = (W w) z + (W b + c): the norm's weight and bias go into the layers behind it."""
+    weight, bias = norm.weight.double(), norm.bias.double()
+    for layer in layers:
+        constant = layer.weight.double() @ bias
+        if layer.bias is not None:
+            constant = constant + layer.bias.double()
+        layer.bias = nn.Parameter(constant.to(layer.weight.dtype), requires_grad=False)
+        layer.weight.copy_(layer.weight.double() * weight)
+    norm.register_parameter("weight", None)
+    norm.register_parameter("bias", None)
+
+
+def _fold_scale(attention: Attention) -> None:
+    """The softmax's scale goes into the query projection."""
+    query, scale = attention.to_q, attention.attend.scale
+    query.weight.mul_(scale)
+    if query.bias is not None:
+        query.bias.mul_(scale)
+    attention.attend.scale = 1.0

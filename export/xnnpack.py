@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from executorch.exir.lowered_backend_module import LoweredBackendModule
@@ -115,7 +116,8 @@ def _emit(program: ExportedProgram, builder: GraphBuilder) -> bytes:
     """Wrap the graph as the only delegate of an ExecuTorch program."""
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     inputs = tuple(torch.zeros(placeholders[name].meta["val"].shape) for name in program.graph_signature.user_inputs)
-    outputs = [node.meta["val"].shape for node in program.graph.output_node().args[0]]
+    returned: Any = program.graph.output_node().args[0]
+    outputs = [node.meta["val"].shape for node in returned]
     lowered = LoweredBackendModule(
         edge_program=export(_Signature(outputs), inputs, strict=False),
         backend_id="XnnpackBackend",

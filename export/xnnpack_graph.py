@@ -141,12 +141,19 @@ class GraphBuilder:
         record.flags |= XNN_VALUE_FLAG_EXTERNAL_OUTPUT
         self.output_ids.append(value_id)
 
-    def constant(self, tensor: Tensor) -> int:
-        """XNNPACK value of a constant, of the tensor's shape; equal constants are stored once."""
+    def constant(self, tensor: Tensor, packed_for: str = "") -> int:
+        """XNNPACK value of a constant, of the tensor's shape; equal constants are stored once.
+
+        Args:
+            packed_for: kind of the layer that this is a weight or bias of, else "". XNNPACK rearranges those when the
+                program is loaded and ExecuTorch keeps only the rearranged ones, by name: no other kind of operator, nor
+                one of another shape, may find its constant under the same name.
+        """
         array = np.ascontiguousarray(tensor.detach().to(torch.float32).cpu().numpy())
         content = array.tobytes()
-        key = hashlib.sha256(content).hexdigest()
         dims = tuple(tensor.shape) or (1,)
+        use = f"{packed_for}-{'x'.join(map(str, dims))}-" if packed_for else ""
+        key = use + hashlib.sha256(content).hexdigest()
         if (key, dims) not in self._constants:
             self.data.append(schema.ConstantDataOffset(offset=UINT64_MAX, size=len(content), named_key=key))
             self.store.add_named_data(key, content, alignment=CONSTANT_TENSOR_ALIGNMENT)

@@ -59,8 +59,9 @@ def _binary(g: GraphBuilder, kind: type[Any], a: Operand, b: Operand) -> Value:
     lead = max((x for x in (a, b) if isinstance(x, Value)), key=lambda x: math.prod(x.shape))
     missing = len(shape) - len(lead.shape)
     order = (*range(missing), *(axis + missing for axis in lead.order))
-    same = isinstance(a, Value) and isinstance(b, Value) and (a.shape, a.order) == (b.shape, b.order)
-    if same and g.dims_of(a.id) == g.dims_of(b.id):  # no need to know the logical dimensions, so no reshape
+    both = isinstance(a, Value) and isinstance(b, Value)
+    # no need to know the logical dimensions, so no reshape
+    if both and (a.shape, a.order) == (b.shape, b.order) and g.dims_of(a.id) == g.dims_of(b.id):
         output_id = g.emit(kind, g.dims_of(a.id), input1_id=a.id, input2_id=b.id)
         return Value(output_id, shape, order)
     ids = [_broadcastable(g, x, len(shape), order) for x in (a, b)]
@@ -117,8 +118,8 @@ def linear(g: GraphBuilder, x: Value, weight: Tensor, bias: Tensor | None = None
         schema.XNNFullyConnected,
         (*g.dims_of(x.id)[:-1], width),
         input1_id=x.id,
-        filter_id=g.constant(weight),
-        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias),
+        filter_id=g.constant(weight, packed_for="linear"),
+        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for="linear"),
     )
     return Value(output_id, (*x.shape[:-1], width), x.order)
 
@@ -149,8 +150,8 @@ def conv2d(
         schema.XNNConv2d,
         (n, out_height, out_width, out_channels),
         input1_id=g.with_dims(g.ordered(x, NCHW_TO_NHWC), (n, height, width, channels)),
-        filter_id=g.constant(weight.permute(NCHW_TO_NHWC)),
-        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias),
+        filter_id=g.constant(weight.permute(NCHW_TO_NHWC), packed_for="conv"),
+        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for="conv"),
         padding_top=ph,
         padding_bottom=ph,
         padding_left=pw,
@@ -176,9 +177,8 @@ def bmm(g: GraphBuilder, a: Value, b: Value) -> Value:
     n, rows, inner = a.shape
     columns = b.shape[2]
     a_id = g.with_dims(g.ordered(a, (0, 1, 2)), a.shape)
-    transposed = tuple(axis for axis in b.order if b.shape[axis] != 1) == (0, 2, 1)
-    if transposed:  # XNNPACK packs the second factor anyway, and can read it transposed
-        b_id, flags = g.with_dims(b, (n, columns, inner)), XNN_FLAG_TRANSPOSE_B
+    if b.order.index(1) > b.order.index(2):  # XNNPACK packs the second factor anyway, and can read it transposed
+        b_id, flags = g.with_dims(g.ordered(b, (0, 2, 1)), (n, columns, inner)), XNN_FLAG_TRANSPOSE_B
     else:
         b_id, flags = g.with_dims(g.ordered(b, (0, 1, 2)), b.shape), 0
     output_id = g.emit(
@@ -403,6 +403,7 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     aten.contiguous.default: identity,
     aten.clone.default: identity,
     aten.detach.default: identity,
+    aten.alias.default: identity,
 }
 
 

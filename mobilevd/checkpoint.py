@@ -62,7 +62,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
             return [single]
         index = folder / f"{WEIGHTS}.safetensors.index{infix}.json"
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            names = _shards(index)
             for name in names:
                 if Path(name).name != name:
                     raise UserError(f"{index}: the shard {name!r} does not lie in the model folder")
@@ -70,6 +70,17 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
                     raise UserError(f"{index}: the shard {name} is missing from {folder}")
             return [folder / name for name in names]
     raise UserError(f"{folder}: no weights; {WEIGHTS}{infixes[0]}.safetensors (or its shards) was expected")
+
+
+def _shards(index: Path) -> list[str]:
+    """The names of the shards in an index file, as it states them."""
+    try:
+        named: list[Any] = list(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        named = []
+    if not named or not all(isinstance(name, str) for name in named):
+        raise UserError(f"{index}: not an index of shards (a JSON object with a weight_map of tensors to file names)")
+    return sorted(set(named))
 
 
 def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
@@ -134,8 +145,11 @@ def build_model(cls: type[Model], folder: Path) -> Model:
     arguments = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
         return cls(**arguments)
-    except TypeError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {str(error).removeprefix('config: ')}") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{folder / 'config.json'}: no UNet can be built from it ({first_line})") from None
 
 
 def load_model_folder(
@@ -160,7 +174,8 @@ def save_svd_folder(model: SpatioTemporalUNet, folder: Path) -> None:
     config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
     for key, plain in OUR_KEYS.items():
         value = config.pop(key, plain)
-        if key not in ("scale_operator",) and (value or plain) != plain:
+        same = value == plain or (key == "inner_widths" and not value)
+        if key != "scale_operator" and not same:  # the operator alone does nothing
             raise UserError(
                 f"{folder}: a compressed model ({key} = {value!r}) cannot be written as diffusers' {SVD_CLASS}"
             )

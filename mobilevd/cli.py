@@ -34,7 +34,9 @@ class House(TyperGroup):
 def _hush() -> None:
     """Keep libraries' remarks to their own developers, made while they are imported, off the user's terminal."""
     import logging
+    import warnings
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|copyreg")
     for name in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

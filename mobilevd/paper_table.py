@@ -28,7 +28,7 @@ from rich.table import Table
 
 from mobilevd.checkpoint import build_model
 from mobilevd.errors import UserError
-from mobilevd.files import atomic_write_text
+from mobilevd.files import atomic_write_json
 from mobilevd.flops import FlopCount, count_flops
 from mobilevd.transforms.funnels import Funnels
 from mobilevd.transforms.resolution import latent_size
@@ -200,7 +200,7 @@ def flops_command(
         rows = [count_model_folder(model, num_frames, height, width)]
         _print_model(rows[0], console)
     if json_file is not None:
-        atomic_write_text(json_file, json.dumps(rows, indent=2) + "\n")
+        atomic_write_json(json_file, rows)
 
 
 def _print_paper(rows: list[dict[str, Any]], console: Console) -> None:

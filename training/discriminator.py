@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevd.diffusion.preconditioning import Conditions, c_in, c_noise
-from mobilevd.nn.blocks import Conditioning
+from mobilevd.nn.blocks import Conditioning, DownBlock
 from mobilevd.unet import SpatioTemporalUNet
 
 MAP_CHANNELS = 64  # width in which a head compares features with the condition (StyleGAN-T and ADD have 64)
@@ -26,7 +27,7 @@ class FrozenEncoder(nn.Module):
     def __init__(self, unet: SpatioTemporalUNet) -> None:
         super().__init__()
         self.unet = copy.deepcopy(unet)
-        self.unet.up_blocks, self.unet.mid_block = nn.ModuleList(), nn.Identity()  # only the way down is used
+        del self.unet.up_blocks, self.unet.mid_block  # only the way down is used
         self.unet.requires_grad_(False).eval()
         self.channels = [int(c) for c in unet.config["block_out_channels"]]
 
@@ -41,7 +42,8 @@ class FrozenEncoder(nn.Module):
         features = []
         for block in unet.down_blocks:
             h, skips = block(h, cond)
-            features.append(skips[len(block.resnets) - 1])  # before the downsampling: finer
+            # the block's last layer, before its downsampling: finer
+            features.append(skips[len(cast(DownBlock, block).resnets) - 1])
         return features
 
 

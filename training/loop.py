@@ -103,12 +103,14 @@ class Trainer:
         unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         unet.train()
         self.modules: dict[str, nn.Module] = {"generator": unet, **objective.modules()}
-        self.optimizers = {name: self._optimizer(name, module) for name, module in self.modules.items()}
+        self.optimizers: dict[str, Any] = {name: self._optimizer(name, module) for name, module in self.modules.items()}
         self.progress = Progress(plan=self._fingerprint(plan))
         self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay, use_ema_warmup=False)
         self._resume()
         # accelerate wraps (DDP, mixed precision) and moves to the device; the wrapped UNet is what losses call
-        self.wrapped = {name: self.accelerator.prepare_model(module) for name, module in self.modules.items()}
+        self.wrapped: dict[str, Any] = {
+            name: self.accelerator.prepare_model(module) for name, module in self.modules.items()
+        }
         self.optimizers = {n: self.accelerator.prepare_optimizer(o) for n, o in self.optimizers.items()}
         self.ema.to(self.accelerator.device)
 

@@ -19,6 +19,7 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations, generate_one_step, sample_euler
 from mobilevd.diffusion.sigmas import karras_sigmas
+from mobilevd.errors import UserError
 from mobilevd.flops import count_flops
 from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
 from mobilevd.pipeline.layout import Entry
@@ -114,6 +115,11 @@ class Judge:
     @classmethod
     def of(cls, config: RunConfig, extractor: FeatureExtractor, codec: Codec, clips: RunClips) -> Judge:
         chosen = spread(clips.test.clips, MAX_REFERENCE_CLIPS)
+        if len(chosen) < 2:
+            raise UserError(
+                f"{chosen[0].path.parent}: {len(chosen)} clip to judge by; a distance needs at least 2: add videos, or "
+                "raise data.holdout or data.clips_per_video"
+            )
         return cls(config, extractor, codec, clips, cls._sized(config, chosen))
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def train_entry(config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, 
         unet = transform.finish(unet)
     record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
     save_model_folder(unet, entry.model)
+    shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: nothing goes on from it
 
 
 def _train(

@@ -113,22 +113,47 @@ def convolution_matrices(part: ResidualPart) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def convolution_funnels(part: ResidualPart, inner: int, init: str) -> dict[str, Tensor]:
-    """Funnels of conv1-conv2 and the norm between them, which starts as a plain one of the new width.
+def unmixed_basis(narrow: Tensor, widen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same product `widen @ narrow` by way of r of the c channels themselves, plus what of the others they carry.
 
-    CSI ignores the norm and SiLU between the two, so for convolutions only the linear product is the best possible.
+    Any invertible A gives the product of (A^-1 narrow) and (widen A) too. The norm and SiLU between two convolutions act
+    on each inner channel, so channels that are still the original ones disturb them least: A is made of the r columns of
+    `narrow` that are the least dependent on each other. At the full width both funnels become identities.
+
+    Args:
+        narrow: (r, c). widen: (c, r).
+
+    Returns:
+        The new two, and the numbers (r,) of the channels; the given two and the first r where narrow is singular.
+    """
+    rank = narrow.shape[0]
+    rest, picked = narrow.clone(), []
+    for _ in range(rank):  # QR with column pivoting: always the column with most left
+        best = int(rest.square().sum(0).argmax())
+        picked.append(best)
+        direction = rest[:, best] / rest[:, best].norm().clamp(min=torch.finfo(rest.dtype).tiny)
+        rest = rest - torch.outer(direction, direction @ rest)
+    channels = torch.tensor(sorted(picked), device=narrow.device)
+    basis = narrow[:, channels]
+    if len(set(picked)) < rank or bool(torch.linalg.cond(basis) > 1e6):
+        return narrow, widen, torch.arange(rank, device=narrow.device)
+    return torch.linalg.solve(basis, narrow), widen @ basis, channels
+
+
+def convolution_funnels(part: ResidualPart, inner: int, init: str) -> dict[str, Tensor]:
+    """Funnels of conv1-conv2, and the norm between them: {"funnel_in.weight": (inner, c, 1, 1), ...}.
+
+    CSI ignores the norm and SiLU between the two, so for convolutions only the linear product is the best possible one.
+    It leaves the basis of the inner channels open; see `unmixed_basis` for the one taken.
     """
     width = part.conv2.in_channels
     if init == "he":
         narrow, widen = _he(inner, width), _he(width, inner)
+        norm = {"norm2.weight": torch.ones(inner), "norm2.bias": torch.zeros(inner)}
     else:
-        narrow, widen = coupled_singular_init(*convolution_matrices(part), inner)
-    return {
-        "funnel_in.weight": narrow[:, :, None, None],
-        "funnel_out.weight": widen[:, :, None, None],
-        "norm2.weight": torch.ones(inner),
-        "norm2.bias": torch.zeros(inner),
-    }
+        narrow, widen, channels = unmixed_basis(*coupled_singular_init(*convolution_matrices(part), inner))
+        norm = {f"norm2.{key}": getattr(part.norm2, key).detach()[channels] for key in ("weight", "bias")}
+    return {"funnel_in.weight": narrow[:, :, None, None], "funnel_out.weight": widen[:, :, None, None], **norm}
 
 
 def merge_convolution(part: ResidualPart) -> dict[str, Tensor]:

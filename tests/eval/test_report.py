@@ -101,7 +101,7 @@ def test_ratio_in_words() -> None:
 def test_terminal_table() -> None:
     text = printed(rows(), protocol=PROTOCOL, unavailable={"device_ms": "no phone attached"})
     header = next(line for line in text.splitlines() if "model" in line)
-    for word in ("NFE", "FD-motion", "motion", "parameters", "GFLOPs", "host ms", "FLOPs per clip", "against base"):
+    for word in ("NFE", "FD-motion", "motion", "params", "GFLOPs", "host ms", "FLOPs per clip", "against base"):
         assert word in header
     assert "TFLOPs" not in header and "device ms" not in header
     base = next(line for line in text.splitlines() if " base " in line and "12.3" in line)
@@ -159,7 +159,7 @@ def test_markdown_report(tmp_path: Path) -> None:
     assert lines[0] == "# tiny"
     assert "- seed: 3" in lines and "- cpu cores: 2" in lines
     table = [line for line in lines if line.startswith("|")]
-    assert table[0].startswith("| model | NFE | FD-motion | motion | parameters | GFLOPs | host ms | device ms |")
+    assert table[0].startswith("| model | NFE | FD-motion | motion | params | GFLOPs | host ms | device ms |")
     assert len(table) == 4
     assert all(line.replace("\\|", "").count("|") == table[1].count("|") for line in table)
     assert "| unavailable: not measured |" in table[2]

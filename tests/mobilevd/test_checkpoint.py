@@ -198,13 +198,26 @@ def test_folders_that_hold_no_such_model(svd_folder: Path, tmp_path: Path) -> No
     (svd_folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         SpatioTemporalUNet.from_svd(svd_folder)
+
+
+def test_a_folder_without_weights(svd_folder: Path) -> None:
     (svd_folder / WEIGHTS).unlink()
-    (svd_folder / "config.json").write_text(json.dumps({}))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=f"no weights; {WEIGHTS}"):
         SpatioTemporalUNet.from_svd(svd_folder)
 
 
-def test_config_values_of_another_type_are_one_clear_error(svd_folder: Path) -> None:
-    change_config(svd_folder, block_out_channels="wide")
-    with pytest.raises(UserError, match="config.json"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"block_out_channels": "wide"}, "4 down_block_types|num_attention_heads has 2 entries for 4 levels"),
+        ({"block_out_channels": ["a", "b"]}, "no UNet can be built from it"),
+        ({"block_out_channels": [32, -64]}, "no UNet can be built from it"),
+        ({"num_attention_heads": 0}, "no UNet can be built from it"),
+        ({"layers_per_block": None}, "no UNet can be built from it"),
+    ],
+)
+def test_a_broken_config_is_one_clear_line(changes: dict[str, Any], message: str, svd_folder: Path) -> None:
+    change_config(svd_folder, **changes)
+    with pytest.raises(UserError, match=f"config.json: .*({message})") as caught:
         SpatioTemporalUNet.from_svd(svd_folder)
+    assert "\n" not in str(caught.value)

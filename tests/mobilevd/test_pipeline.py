@@ -197,17 +197,18 @@ def test_a_picture_is_animated_with_a_model_of_the_run(finished: tuple[RunConfig
 
 def test_own_videos_take_the_place_of_the_procedural_ones(base: Path, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
-    for seed in range(3):
+    for seed in range(5):
         write_video(videos / f"{seed}.mp4", render_scene(seed, 10, 40, 60, 10), 10)
     (videos / "broken.mp4").write_bytes(b"not a video")
-    made = config(base, tmp_path, f"data.videos={videos}", "export.stages=none")
+    made = config(base, tmp_path, f"data.videos={videos}", "data.holdout=0.5", "export.stages=none")
     made.stages = made.stages[:1]
     console = Console(record=True, width=200)
     results = pipeline.run(made, console)
-    assert "1 files skipped" in console.export_text() and "broken.mp4" in console.export_text()
+    text = console.export_text()
+    assert "1 files skipped" in text and "broken.mp4" in text
     assert len(results["rows"]) == 3 and not (made.output / "data" / "scenes-train").exists()
     listed = json.loads((made.output / "data" / "clips.json").read_text())
-    assert listed["train_clips"] == 2 and listed["test_clips"] == 1 and "broken.mp4" in listed["skipped"][0]["file"]
+    assert listed["train_clips"] == 3 and listed["test_clips"] == 2 and "broken.mp4" in listed["skipped"][0]["file"]
     assert results["rows"][-1]["unavailable"]["host_ms"] == "not exported (export.stages is none)"
 
 
@@ -219,6 +220,10 @@ def test_bad_input_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no video file"):
         pipeline.run(config(base, tmp_path / "c", f"data.videos={tmp_path / 'empty'}"), Console(quiet=True))
+    write_video(tmp_path / "two" / "a.mp4", render_scene(1, 10, 40, 60, 10), 10)
+    write_video(tmp_path / "two" / "b.mp4", render_scene(2, 10, 40, 60, 10), 10)
+    with pytest.raises(UserError, match="1 clip to judge by; a distance needs at least 2"):
+        pipeline.run(config(base, tmp_path / "e", f"data.videos={tmp_path / 'two'}"), Console(quiet=True))
     with pytest.raises(UserError, match="too short.*4 frames at 1 fps"):
         pipeline.run(config(base, tmp_path / "d", "data.fps=1"), Console(quiet=True))
     assert not (tmp_path / "a" / "run").exists()

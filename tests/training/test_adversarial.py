@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,8 @@ def test_hinge_losses_of_known_logits() -> None:
     """With heads that answer 0 everywhere: D's hinge loss is 1 + 1, G's adversarial part 0, R1 0."""
     unet = small_unet()
     objective = adversarial(unet, huber_weight=0.0)
-    for head in [*objective.heads.spatial, *objective.heads.temporal]:
+    heads: list[Any] = [*objective.heads.spatial, *objective.heads.temporal]
+    for head in heads:
         for layer in (head.logit, head.compare):
             torch.nn.init.zeros_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
@@ -113,7 +115,7 @@ def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: 
     data = Clips(signs.expand(16, 4, 4, 4, 4), torch.full((16, 3, 16, 16), 127).byte(), torch.zeros(16, 1, 8))
     unet = small_unet()
     torch.nn.init.zeros_(unet.conv_out.weight)
-    torch.nn.init.zeros_(unet.conv_out.bias)
+    unet.conv_out.bias.data.zero_()  # type: ignore[union-attr]
     objective = adversarial(
         unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3
     )

@@ -1,6 +1,7 @@
 """What the loop does with gradients, averages, precision and losses that are not finite."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> 
         (loss / 2).backward()
     expected = {n: p.grad.clone() for n, p in unet.named_parameters() if p.grad is not None}
     seen: dict[str, torch.Tensor] = {}
-    optimizer = made.optimizers["generator"]
+    optimizer: Any = made.optimizers["generator"]
     step = optimizer.step
 
     def spy(*args: object) -> object:
