@@ -11,7 +11,10 @@ from rich.table import Table
 
 from export.bundle import check_target, export_bundle
 from export.one_step import check_finished
+from mobilevd.transforms.resolution import latent_size
 from mobilevd.unet import SpatioTemporalUNet
+
+MOBILEVD_LATENTS = (32, 64)
 
 
 def export_model(
@@ -24,16 +27,16 @@ def export_model(
     fps: float = 7,
     motion_bucket_id: float = 127,
     noise_aug_strength: float = 0.02,
-    latent_height: int = 32,
-    latent_width: int = 64,
+    latent_height: int | None = None,
+    latent_width: int | None = None,
     num_frames: int | None = None,
     spatial_factor: int = 8,
     console: Console | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Export a model folder to bundles and print what came out.
 
-    One target is written to `out` itself, several to `out/TARGET`. The defaults are SVD's micro-conditioning and
-    MobileVD's size (512x256 pixels); `num_frames` is the model's own if not given.
+    One target is written to `out` itself, several to `out/TARGET`. The defaults are SVD's micro-conditioning and the
+    model's own size and number of frames; a model that records no size gets MobileVD's (512x256 pixels).
 
     Returns:
         The manifests by target.
@@ -46,6 +49,7 @@ def export_model(
         check_target(target, precision)
     unet = SpatioTemporalUNet.from_pretrained(model_folder)
     check_finished(unet)
+    own = latent_size(unet) or MOBILEVD_LATENTS
     manifests = {}
     for target in dict.fromkeys(targets):
         folder = Path(out) if len(targets) == 1 else Path(out) / target
@@ -58,8 +62,8 @@ def export_model(
                 fps=fps,
                 motion_bucket_id=motion_bucket_id,
                 noise_aug_strength=noise_aug_strength,
-                latent_height=latent_height,
-                latent_width=latent_width,
+                latent_height=latent_height or own[0],
+                latent_width=latent_width or own[1],
                 num_frames=num_frames or int(unet.config["num_frames"]),
                 spatial_factor=spatial_factor,
                 target=target,

@@ -1,0 +1,187 @@
+"""The exported program against the model it was made from, and what stands in the way of a wrong bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from export import bundle as bundle_module
+from export.bundle import export_bundle
+from export.commands import export_model
+from export.one_step import OneStepGenerator
+from export.parity import Parity, compare, run_program
+from export.xnnpack import NotDelegated, lower_to_xnnpack
+from mobilevd.diffusion.conditioning import added_time_ids
+from mobilevd.diffusion.preconditioning import Conditions
+from mobilevd.diffusion.sampling import generate_one_step
+from mobilevd.errors import UserError
+from mobilevd.files import sha256_file
+from mobilevd.transforms import make_transform
+from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+
+FRAMES, HEIGHT, WIDTH = 4, 8, 8
+CONSTANTS: dict[str, Any] = {
+    "name": "test", "sigma": 700.0, "fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02,
+    "latent_height": HEIGHT, "latent_width": WIDTH, "num_frames": FRAMES, "spatial_factor": 4,
+}  # fmt: skip
+
+
+def unet(**changes: Any) -> SpatioTemporalUNet:
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {
+        "down_block_types": (CROSS_DOWN, PLAIN_DOWN),
+        "up_block_types": (PLAIN_UP, CROSS_UP),
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "num_attention_heads": 2,
+        "cross_attention_dim": 16,
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 24,
+        "num_frames": FRAMES,
+        **changes,
+    }
+    made = SpatioTemporalUNet(**arguments)
+    for mixer in made.time_mixers().values():
+        mixer.mix_factor.data.normal_()  # so that a blend that is folded wrongly shows
+    return made.eval()
+
+
+def compressed(*specs: dict[str, Any]) -> SpatioTemporalUNet:
+    model = unet()
+    for spec in specs:
+        transform = make_transform(spec)
+        model = transform.finish(transform.begin(model))
+    return model.eval()
+
+
+MODELS = {
+    "uncompressed": [],
+    "spatial": [{"kind": "cross_attention"}, {"kind": "spatial_multiscale", "factor": 2}],
+    "all": [
+        {"kind": "cross_attention"},
+        {"kind": "temporal_multiscale", "factor": 2},
+        {"kind": "temporal_pruning", "keep": 3},
+        {"kind": "funnels", "attention": 0.5, "convolution": 0.5},
+    ],
+    "stride": [{"kind": "temporal_multiscale", "factor": 2, "operator": "stride"}],
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path: Path) -> None:
+    """Against the one-step generator of `mobilevd/diffusion`, which knows nothing of export."""
+    model = compressed(*MODELS[name])
+    real = {"image_latents": torch.randn(1, 4, HEIGHT, WIDTH), "image_embedding": torch.randn(1, 1, 16)}
+    manifest = export_bundle(model, tmp_path / "bundle", inputs=real, **CONSTANTS)
+    program = manifest["programs"]["unet"]
+    assert program["delegation"] == {"delegates": 1, "operators_outside": []}
+    assert {check["inputs"] for check in program["parity"]["checks"]} == {"noise", "latents"}
+    assert all(check["psnr_db"] >= 100 for check in program["parity"]["checks"])
+
+    noise = torch.randn(FRAMES, 4, HEIGHT, WIDTH)
+    conditions = Conditions(*real.values(), added_time_ids(1, 7, 127, 0.02))
+    with torch.no_grad():
+        expected = generate_one_step(model, noise[None], 700.0, conditions)[0]
+    output = run_program(tmp_path / "bundle" / "unet.pte", [noise, *real.values()])[0]
+    assert compare(output, expected).psnr_db >= 100
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], SpatioTemporalUNet]:
+    model = unet()
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    return folder, export_bundle(model, folder, **CONSTANTS), model
+
+
+def test_the_manifest_describes_every_file(exported: tuple[Path, dict[str, Any], SpatioTemporalUNet]) -> None:
+    folder, manifest, model = exported
+    assert json.loads((folder / "manifest.json").read_text()) == manifest
+    there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    assert set(manifest["files"]) == there
+    for name, entry in manifest["files"].items():
+        assert entry == {"sha256": sha256_file(folder / name), "size_bytes": (folder / name).stat().st_size}
+    assert manifest["model"]["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (manifest["model"]["height"], manifest["model"]["width"]) == (4 * HEIGHT, 4 * WIDTH)
+
+
+def test_the_reference_tensors_are_the_models_answer(exported: tuple[Path, dict[str, Any], SpatioTemporalUNet]) -> None:
+    folder, manifest, model = exported
+    program = manifest["programs"]["unet"]
+
+    def read(entry: dict[str, Any]) -> torch.Tensor:
+        return torch.from_numpy(np.fromfile(folder / entry["file"], "<f4").reshape(entry["shape"]))
+
+    inputs = [read(entry) for entry in program["inputs"]]
+    assert [entry["name"] for entry in program["inputs"]] == ["noise", "image_latents", "image_embedding"]
+    generator = OneStepGenerator(model, 700.0, 7, 127, 0.02, FRAMES)
+    with torch.no_grad():
+        torch.testing.assert_close(read(program["outputs"][0]), generator(*inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_exporting_leaves_the_model_as_it_was() -> None:
+    model = unet().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = OneStepGenerator(model, 700.0, 7, 127, 0.02, FRAMES)
+    from export.folding import fold_for_phone
+
+    fold_for_phone(model, generator.embedding)
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_failing_export_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "bundle"
+    old.mkdir()
+    (old / "manifest.json").write_text("old")
+    monkeypatch.setattr(bundle_module, "compare", lambda *args: Parity(42.0, 40.0, 0.1))
+    with pytest.raises(UserError, match=r"42\.0 dB PSNR.*below the 100 dB that fp32 must reach"):
+        export_bundle(unet(), old, **CONSTANTS)
+    assert (old / "manifest.json").read_text() == "old" and list(tmp_path.iterdir()) == [old]
+
+
+def test_unfinished_models_and_unknown_targets_are_refused(tmp_path: Path) -> None:
+    live = make_transform({"kind": "funnels", "attention": 0.5}).begin(unet())
+    with pytest.raises(UserError, match="finish the stage 'funnels'"):
+        export_bundle(live, tmp_path / "a", **CONSTANTS)
+    gated = make_transform({"kind": "temporal_pruning", "keep": 3}).begin(unet())
+    with pytest.raises(UserError, match="finish the stage 'temporal_pruning'"):
+        export_bundle(gated, tmp_path / "b", **CONSTANTS)
+    with pytest.raises(UserError, match="unknown target 'tpu'; known are executorch-xnnpack"):
+        export_bundle(unet(), tmp_path / "c", target="tpu", **CONSTANTS)
+    with pytest.raises(UserError, match="no precision 'fp8'; it has fp32"):
+        export_bundle(unet(), tmp_path / "d", precision="fp8", **CONSTANTS)
+    with pytest.raises(UserError, match="divisible by 2"):
+        export_bundle(unet(), tmp_path / "e", **{**CONSTANTS, "latent_height": 7})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_xnnpack_does_not_have_is_named() -> None:
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.i0(x) + 1
+
+    with pytest.raises(NotDelegated, match="i0") as caught:
+        lower_to_xnnpack(Odd(), [torch.randn(2, 3)])
+    assert caught.value.operators[0].count == 1
+
+
+def test_the_command_takes_the_models_own_size(tmp_path: Path) -> None:
+    unet(sample_size=[4, 8]).save_pretrained(tmp_path / "model")
+    console = Console(record=True, width=120)
+    manifests = export_model(tmp_path / "model", ["executorch-xnnpack"], tmp_path / "out", console=console)
+    assert manifests["executorch-xnnpack"]["model"]["latent_width"] == 8
+    assert (tmp_path / "out" / "unet.pte").is_file() and "none" in console.export_text()
+
+
+def test_figures_of_parity_by_hand() -> None:
+    reference, output = torch.tensor([0.0, 2.0]), torch.tensor([0.1, 2.1])
+    got = compare(output, reference)
+    assert got.psnr_db == pytest.approx(10 * np.log10(4 / 0.01), rel=1e-4)
+    assert got.snr_db == pytest.approx(10 * np.log10(2 / 0.01), rel=1e-4)
+    assert got.max_abs_error == pytest.approx(0.1, rel=1e-4)
+    assert compare(torch.tensor([float("nan"), 0.0]), reference).psnr_db < 0
