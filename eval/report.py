@@ -191,6 +191,11 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
     return "\n".join(lines)
 
 
+def _listed(value: Any) -> Any:
+    """A mapping as "torch 2.13.0, executorch 1.5.1"; anything else as it is."""
+    return ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, Mapping) else value
+
+
 def _details(row: Row) -> list[str]:
     """Notes and links of one row; `samples` maps a word to a path relative to the report."""
     samples = ", ".join(f"[{name}](<{target}>)" for name, target in (row.get("samples") or {}).items())
@@ -206,7 +211,9 @@ def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
     facts = {"created": results.get("created"), "seed": results.get("seed"), **(results.get("machine") or {})}
     lines = [f"# {results.get('name', 'run')}", ""]
     lines += [
-        f"- {_plain(str(key).replace('_', ' '))}: {_plain(value)}" for key, value in facts.items() if value is not None
+        f"- {_plain(str(key).replace('_', ' '))}: {_plain(_listed(value))}"
+        for key, value in facts.items()
+        if value is not None
     ]
     lines += ["", "## Cumulative effect", ""]
     if rows:

@@ -16,7 +16,7 @@ from export.delegation import delegation_of
 from export.folding import fold_for_phone
 from export.one_step import OneStepGenerator
 from export.parity import GATES_DB, Parity, compare, run_program
-from export.xnnpack import lower_to_xnnpack
+from export.xnnpack import NotDelegated, lower_by_partitioner, lower_to_xnnpack
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_bytes, atomic_write_json, sha256_file
 from mobilevd.unet import SpatioTemporalUNet
@@ -24,7 +24,7 @@ from mobilevd.unet import SpatioTemporalUNet
 SCHEMA_VERSION = 1
 TARGETS = {"executorch-xnnpack": ("fp32",)}
 """What can be exported: target -> its precisions."""
-INPUT_NAMES = ("noise", "image_latents", "image_embedding")
+INPUT_NAMES: tuple[str, ...] = ("noise", "image_latents", "image_embedding")
 OUTPUT_NAME = "latents"
 TOOLS = ("torch", "executorch", "diffusers", "mobilevd")
 NOISE_SEED = 0  # of the inputs that parity is checked on, besides the given ones
@@ -81,7 +81,11 @@ def export_bundle(
     finally:
         unet.train(was_training)
     generator.unet = fold_for_phone(unet, generator.embedding)
-    program = lower_to_xnnpack(generator, tuple(cases["noise"].values()))
+    example = tuple(cases["noise"].values())
+    try:
+        program = lower_to_xnnpack(generator, example)
+    except NotDelegated:
+        program = lower_by_partitioner(generator, example)  # the manifest will name what stayed outside
     del generator
     gate = GATES_DB[precision]
     with atomic_folder(out) as folder:

@@ -85,7 +85,7 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
     assert all(check["psnr_db"] >= 100 for check in program["parity"]["checks"])
 
     noise = torch.randn(FRAMES, 4, HEIGHT, WIDTH)
-    conditions = Conditions(*real.values(), added_time_ids(1, 7, 127, 0.02))
+    conditions = Conditions(real["image_latents"], real["image_embedding"], added_time_ids(1, 7, 127, 0.02))
     with torch.no_grad():
         expected = generate_one_step(model, noise[None], 700.0, conditions)[0]
     output = run_program(tmp_path / "bundle" / "unet.pte", [noise, *real.values()])[0]

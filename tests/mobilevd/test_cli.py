@@ -118,7 +118,12 @@ main()
 
 def test_ctrl_c(config: str) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED, config],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a job in the background of a shell has Ctrl-C switched off, and its children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )
     assert child.stdout is not None and child.stdout.readline() == "running\n"
     child.send_signal(signal.SIGINT)

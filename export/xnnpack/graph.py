@@ -57,6 +57,10 @@ class Value:
         return tuple(self.shape[axis] for axis in self.order)
 
 
+class Unsupported(Exception):
+    """This use of an operator has no counterpart in XNNPACK."""
+
+
 def contiguous_order(rank: int) -> Axes:
     return tuple(range(rank))
 
@@ -87,7 +91,7 @@ def _blocks(old: Axes, new: Axes) -> list[tuple[list[int], list[int]]]:
 
 
 class GraphBuilder:
-    """An XNNPACK graph under construction. Operators on `Value`s are in `export/xnnpack_ops.py`."""
+    """An XNNPACK graph under construction. Operators on `Value`s are in the other files of this folder."""
 
     def __init__(self) -> None:
         self.nodes: list[schema.XNode] = []
@@ -164,9 +168,7 @@ class GraphBuilder:
         """Append an operator with one output of `dims`; returns the output's id."""
         output_id = self._new_value(tuple(dims))
         fields = {"flags": 0, **fields}
-        self.nodes.append(
-            schema.XNode(xnode_union=kind(output_id=output_id, **fields), debug_handle=len(self.nodes))
-        )
+        self.nodes.append(schema.XNode(xnode_union=kind(output_id=output_id, **fields), debug_handle=len(self.nodes)))
         return output_id
 
     # -- views ------------------------------------------------------------------------------------------------------

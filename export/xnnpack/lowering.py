@@ -2,9 +2,9 @@
 
 ExecuTorch's own way there (`to_edge_transform_and_lower` with the XNNPACK partitioner) retraces the graph about fifty
 times, which takes minutes for any SVD-like UNet whatever its size, and leaves a transposition around every change
-between convolutions and tokens. Here the exported graph is translated directly, once (`export/xnnpack_ops.py`); the
-payload's format and its writer are ExecuTorch's own, and the result is an ordinary .pte. A graph with an operator that
-the translation does not know goes the slow way, where such operators are left outside the delegate.
+between convolutions and tokens. Here the exported graph is translated directly, once (`operators.py`); the
+payload's format and its writer are ExecuTorch's own, and the result is an ordinary .pte. For a graph with an operator
+that the translation does not know there is the slow way, which leaves such operators outside the delegate.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from typing import cast
 
 import torch
-from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram, export
@@ -24,8 +22,8 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from export.delegation import OutsideOperator
-from export.xnnpack_graph import GraphBuilder, Value
-from export.xnnpack_ops import Unsupported, build
+from export.xnnpack.graph import GraphBuilder, Unsupported, Value
+from export.xnnpack.operators import build
 
 SEGMENT_ALIGNMENT = 4096  # of the constants in the file: a page, so that a device can map them
 
@@ -41,26 +39,29 @@ class NotDelegated(Exception):
 def lower_to_xnnpack(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
     """The content of a .pte file: `module` for float32 inputs of these shapes, as one XNNPACK delegate.
 
-    Whatever depends on parameters and constants alone is computed here and stored. With an operator that XNNPACK does
-    not have the program has several delegates, and that operator between them (`delegation_of` tells).
+    Whatever depends on parameters and constants alone is computed here and stored.
+
+    Raises:
+        NotDelegated: naming the operators that XNNPACK does not have.
     """
     with torch.no_grad(), _without_deprecations():
         program = export(module, tuple(inputs), strict=False)
-        try:
-            return _emit(program, translate(program))
-        except NotDelegated:
-            return lower_by_partitioner(program)
+        return _emit(program, translate(program))
 
 
-def lower_by_partitioner(program: ExportedProgram) -> bytes:
-    """ExecuTorch's own lowering: slow, and whatever XNNPACK does not take stays outside."""
-    edge = to_edge_transform_and_lower(
-        program,
-        partitioner=[XnnpackPartitioner()],
-        # operators outside are run by ExecuTorch's portable kernels; the check would only refuse some of them
-        compile_config=EdgeCompileConfig(_check_ir_validity=False),
-    )
-    return bytes(edge.to_executorch().buffer)
+def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
+    """The same by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    with torch.no_grad(), _without_deprecations():
+        edge = to_edge_transform_and_lower(
+            export(module, tuple(inputs), strict=False),
+            partitioner=[XnnpackPartitioner()],
+            # the check refuses some operators that the portable kernels do have
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+        return bytes(edge.to_executorch().buffer)
 
 
 def translate(program: ExportedProgram) -> GraphBuilder:
