@@ -277,3 +277,9 @@ def test_divisible() -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert load_config(path).stages
+
+
+@pytest.mark.parametrize("name", ["tiny.yaml", "mobilevd.yaml"])
+def test_the_configurations_that_ship_are_valid(name: str) -> None:
+    made = load_config(Path(__file__).resolve().parents[2] / "configs" / name)
+    assert [stage.name for stage in made.stages][-1] == "funnels" and made.stages[-1].nfe == "one-step"
