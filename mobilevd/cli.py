@@ -61,9 +61,7 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Values to change: training.steps=10 stages.base.training.steps=5", metavar="KEY=VALUE"
-    ),
+    typer.Argument(help="Values to change: training.steps=10 stages.base.training.steps=5", metavar="KEY=VALUE"),
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here.", metavar="FILE")]
 
@@ -167,9 +165,7 @@ def evaluate(
     generated: Annotated[Path, typer.Option(help="Folder of generated .mp4 files.")],
     reference: Annotated[Path, typer.Option(help="Folder of real .mp4 files.")],
     features: Annotated[str, typer.Option(help="motion, motion:FOLDER or i3d:FILE.")] = "motion",
-    frames: Annotated[
-        int | None, typer.Option(help="Frames of a clip; else those of a generated one.")
-    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a clip; else those of a generated one.")] = None,
     fps: Annotated[float | None, typer.Option(help="Their rate; else that of a generated one.")] = None,
     json: Json = None,
 ) -> None:
@@ -193,9 +189,7 @@ def evaluate(
     )
     if json is not None:
         atomic_write_json(json, result)
-    typer.echo(
-        f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}"
-    )
+    typer.echo(f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}")
 
 
 @app.command()
@@ -243,9 +237,7 @@ def report(
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error}); give the command of the run again") from None
     write_report_markdown(run_folder / "report.md", results)
-    render_table(
-        results["rows"], Console(), protocol=results.get("protocol"), unavailable=results.get("unavailable")
-    )
+    render_table(results["rows"], Console(), protocol=results.get("protocol"), unavailable=results.get("unavailable"))
 
 
 @app.command()

@@ -106,9 +106,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
 
         def spec(level: int, num_layers: int, with_attention: bool) -> BlockSpec:
             head_count = heads[level] if with_attention else None
-            return BlockSpec(
-                num_layers, channels[level], embedding_dim, context_dims[level], head_count, depths[level]
-            )
+            return BlockSpec(num_layers, channels[level], embedding_dim, context_dims[level], head_count, depths[level])
 
         self.down_blocks = nn.ModuleList()
         skip_channels = [channels[0]]
@@ -240,9 +238,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
             x, skips = block(x, skips[-count:], full if last else inner), skips[:-count]
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
-    def forward(
-        self, sample: Tensor, timestep: Tensor, image_embedding: Tensor, added_time_ids: Tensor
-    ) -> Tensor:
+    def forward(self, sample: Tensor, timestep: Tensor, image_embedding: Tensor, added_time_ids: Tensor) -> Tensor:
         """Run the network F.
 
         Args:

@@ -87,18 +87,14 @@ def test_device_runner_imports_without_torch() -> None:
         "for name in ['torch', 'mobilevd', 'training', 'export', 'eval']: sys.modules[name] = None\n"
         "for name in sys.argv[1:]: importlib.import_module(name)\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", script, *modules], capture_output=True, text=True, cwd=ROOT
-    )
+    result = subprocess.run([sys.executable, "-c", script, *modules], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
 
 
 def test_nothing_of_one_machine() -> None:
     """No path of a developer's machine, no host of a package registry: neither would hold elsewhere."""
     machine = re.compile(r"(?<![\w.~*}/-])/(?:work|root|home/\w+|Users/\w+)/")
-    hosts = re.compile(
-        "|".join(["pypi" + r"\.org", "python" + "hosted", "npm" + "js", "download" + r"\.pytorch"])
-    )
+    hosts = re.compile("|".join(["pypi" + r"\.org", "python" + "hosted", "npm" + "js", "download" + r"\.pytorch"]))
     options = re.compile("|".join(["--index" + "-url", "--extra-index" + "-url", "--find" + "-links"]))
     found = []
     for path in project_files():
@@ -112,11 +108,7 @@ def test_nothing_of_one_machine() -> None:
 
 
 def constraints() -> dict[str, str]:
-    lines = [
-        line
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     pins = {}
     for line in lines:
         match = re.fullmatch(r"([a-z0-9-]+)==([0-9A-Za-z.+]+)", line)
@@ -131,9 +123,7 @@ def test_constraints_pin_every_dependency() -> None:
     for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         requirement = Requirement(text)
         assert requirement.name in pins, f"constraints.txt does not pin {requirement.name}"
-        assert requirement.specifier.contains(pins[requirement.name]), (
-            f"{text} excludes {pins[requirement.name]}"
-        )
+        assert requirement.specifier.contains(pins[requirement.name]), f"{text} excludes {pins[requirement.name]}"
 
 
 def test_the_readme_and_ci_give_the_same_commands() -> None:
@@ -150,20 +140,14 @@ def test_readme_names_only_commands_that_are_there() -> None:
     readme = (ROOT / "README.md").read_text()
     result = subprocess.run([sys.executable, "-m", "mobilevd", "--help"], capture_output=True, text=True)
     known = set(re.findall(r"^  ([a-z]+) ", result.stdout, flags=re.MULTILINE))
-    named = set(
-        re.findall(r"\bmobilevd ([a-z]+)", "\n".join(re.findall(r"```.*?```", readme, flags=re.DOTALL)))
-    )
+    named = set(re.findall(r"\bmobilevd ([a-z]+)", "\n".join(re.findall(r"```.*?```", readme, flags=re.DOTALL))))
     assert named and known
     assert named <= known, f"README names {named - known}"
 
 
 def test_licence() -> None:
     text = (ROOT / "LICENSE").read_text()
-    assert (
-        "Apache License" in text
-        and "Version 2.0, January 2004" in text
-        and "END OF TERMS AND CONDITIONS" in text
-    )
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
 
 
 def setup_project(folder: Path, uv: str) -> dict[str, str]:

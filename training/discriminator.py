@@ -47,26 +47,36 @@ class FrozenEncoder(nn.Module):
         return features
 
 
+class HeadBlock(nn.Module):
+    """A residual convolution."""
+
+    def __init__(self, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.conv = nn.Conv2d(MAP_CHANNELS, MAP_CHANNELS, kernel, padding=padding)
+        self.norm = nn.GroupNorm(16, MAP_CHANNELS)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + F.leaky_relu(self.norm(self.conv(h)), 0.2)
+
+
 class Head(nn.Module):
-    """A small projection-conditioned classifier of feature maps, convolving over space or over time.
+    """A small projection-conditioned classifier of feature maps, convolving `depth` times over space or over time.
 
     (N, C, *, *) features and a condition (B, D), N a multiple of B -> logits (N, positions).
     """
 
-    def __init__(self, channels: int, condition_dim: int, kernel: tuple[int, int]) -> None:
+    def __init__(self, channels: int, condition_dim: int, kernel: tuple[int, int], depth: int) -> None:
         super().__init__()
-        padding = (kernel[0] // 2, kernel[1] // 2)
         self.conv_in = nn.Conv2d(channels, MAP_CHANNELS, 1)
         self.norm_in = nn.GroupNorm(16, MAP_CHANNELS)
-        self.conv = nn.Conv2d(MAP_CHANNELS, MAP_CHANNELS, kernel, padding=padding)
-        self.norm = nn.GroupNorm(16, MAP_CHANNELS)
+        self.blocks = nn.Sequential(*(HeadBlock(kernel) for _ in range(depth)))
         self.logit = nn.Conv2d(MAP_CHANNELS, 1, 1)
         self.compare = nn.Conv2d(MAP_CHANNELS, MAP_CHANNELS, 1)
         self.map_condition = nn.Linear(condition_dim, MAP_CHANNELS)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        h = F.leaky_relu(self.norm_in(self.conv_in(features)), 0.2)
-        h = h + F.leaky_relu(self.norm(self.conv(h)), 0.2)
+        h = self.blocks(F.leaky_relu(self.norm_in(self.conv_in(features)), 0.2))
         mapped = self.map_condition(condition).repeat_interleave(h.shape[0] // condition.shape[0], dim=0)
         projection = (self.compare(h) * mapped[:, :, None, None]).sum(1) / math.sqrt(MAP_CHANNELS)
         return (self.logit(h)[:, 0] + projection).flatten(1)
@@ -78,10 +88,10 @@ class DiscriminatorHeads(nn.Module):
     Both kinds are needed: SF-V reports FVD 181 with both, 515 with spatial and 539 with temporal heads alone.
     """
 
-    def __init__(self, channels: list[int], condition_dim: int) -> None:
+    def __init__(self, channels: list[int], condition_dim: int, depth: int = 1) -> None:
         super().__init__()
-        self.spatial = nn.ModuleList(Head(c, condition_dim, SPATIAL) for c in channels)
-        self.temporal = nn.ModuleList(Head(c, condition_dim, TEMPORAL) for c in channels)
+        self.spatial = nn.ModuleList(Head(c, condition_dim, SPATIAL, depth) for c in channels)
+        self.temporal = nn.ModuleList(Head(c, condition_dim, TEMPORAL, depth) for c in channels)
 
     def forward(self, features: list[Tensor], conditions: Conditions) -> list[Tensor]:
         """Logits of all heads, each (B, positions)."""

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of in the middle of one."""
+"""Ctrl-C, or a scheduler's notice, between two steps instead of in the middle of one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ class Interrupt:
     requested = False
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers and launchers send SIGTERM some time before they kill
+
+
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """The first Ctrl-C only sets `requested`, for the loop to finish its step and save; a second one stops at once."""
+    """The first signal only sets `requested`, for the loop to finish its step and save; a second one stops at once."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # only the main thread may handle signals
@@ -28,8 +31,9 @@ def deferred_interrupt() -> Iterator[Interrupt]:
             raise KeyboardInterrupt
         interrupt.requested = True
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

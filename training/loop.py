@@ -108,9 +108,9 @@ class Trainer:
         self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay, use_ema_warmup=False)
         self._resume()
         # accelerate wraps (DDP, mixed precision) and moves to the device; the wrapped UNet is what losses call
-        self.wrapped: dict[str, Any] = {
-            name: self.accelerator.prepare_model(module) for name, module in self.modules.items()
-        }
+        self.wrapped: Any = self.accelerator.prepare_model(unet)
+        for module in objective.modules().values():  # not wrapped: DDP has no second derivatives, which R1 takes
+            module.to(self.accelerator.device)
         self.optimizers = {n: self.accelerator.prepare_optimizer(o) for n, o in self.optimizers.items()}
         self.ema.to(self.accelerator.device)
 
@@ -140,19 +140,19 @@ class Trainer:
         return torch.optim.AdamW(parameters, lr=rate, betas=self.settings.betas)
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.folder / "checkpoint", self.modules, self.optimizers, self.progress.plan)
+        with self.accelerator.main_process_first():  # the first repairs what a kill left
+            found = load_checkpoint(self.folder / "checkpoint", self.modules, self.optimizers, self.progress.plan)
         if found is not None:
             self.progress, states = found
             self.ema.load_state_dict(states["ema"])
 
     def _save(self) -> None:
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        unwrapped = {name: self.accelerator.unwrap_model(module) for name, module in self.wrapped.items()}
-        optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
-        states = {"ema": self.ema.state_dict()}
-        save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
+        if self.accelerator.is_main_process:
+            unwrapped = {**self.modules, "generator": self.accelerator.unwrap_model(self.wrapped)}
+            optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
+            states = {"ema": self.ema.state_dict()}
+            save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
+        self.accelerator.wait_for_everyone()  # a launcher kills all when one of them ends
 
     def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet:
         """Train to the last step; the averaged weights are in the returned model.
@@ -174,11 +174,12 @@ class Trainer:
                     if on_report is not None:
                         memory = _peak_memory_mb(self.accelerator.device)
                         on_report(Report(step, settings.steps, figures, rate, memory))
-                if interrupt.requested or (step % settings.checkpoint_every == 0 and step < settings.steps):
+                stop = self._anywhere(interrupt.requested)  # all processes save after the same step
+                if stop or (step % settings.checkpoint_every == 0 and step < settings.steps):
                     self._save()
-                if interrupt.requested:
+                if stop:
                     raise KeyboardInterrupt
-        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped["generator"]))
+        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
         if settings.ema_decay > 0:
             self.ema.copy_to(unet.parameters())
         return unet
@@ -193,7 +194,7 @@ class Trainer:
         """One optimizer's turn: accumulate gradients, look at them, step. Returns its figures (averages)."""
         settings, optimizer = self.settings, self.optimizers[phase.name]
         number = sum(ord(c) << (8 * i) for i, c in enumerate(phase.name[:4]))
-        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped["generator"]))
+        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
         if phase.draws_gates:
             for transform in self.transforms:
                 transform.before_step(unet, step_generator(self.seed, step, number, 1))
@@ -202,13 +203,16 @@ class Trainer:
             generator = step_generator(self.seed, step, number, 2 + micro, self.accelerator.process_index)
             batch = self.source.draw(settings.batch_size, generator)
             with self.accelerator.autocast():
-                loss, figures = self.objective.loss(phase.name, self.wrapped["generator"], batch, generator)
+                loss, figures = self.objective.loss(phase.name, self.wrapped, batch, generator)
             self.accelerator.backward(loss / settings.gradient_accumulation)
             for key, value in figures.items():
                 total[key] = total.get(key, 0.0) + value / settings.gradient_accumulation
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if phase.name != "generator":
+            self._average_gradients(parameters)
         norm = self.accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
         finite = all(map(math.isfinite, total.values())) and math.isfinite(float(norm if norm is not None else 0.0))
+        finite = not self._anywhere(not finite)
         self._count_non_finite(finite, phase, step)
         if finite:
             for group in optimizer.param_groups:
@@ -222,6 +226,21 @@ class Trainer:
             for transform in self.transforms:
                 transform.after_step(unet)
         return total
+
+    def _anywhere(self, flag: bool) -> bool:
+        """Whether `flag` holds in any process: decisions that all must take alike."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        total = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum")
+        return float(cast(torch.Tensor, total)) > 0
+
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Over the processes, for what DDP does not wrap."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = cast(torch.Tensor, self.accelerator.reduce(parameter.grad, "mean"))
 
     def _count_non_finite(self, finite: bool, phase: Phase, step: int) -> None:
         """A step whose loss or gradient is not finite changes nothing; too many in a row end the training."""

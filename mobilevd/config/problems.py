@@ -24,9 +24,7 @@ def describe(errors: Iterable[ErrorDetails], model: type[BaseModel], source: Con
     return lines
 
 
-def _walk(
-    location: tuple[str | int, ...], model: type[BaseModel]
-) -> tuple[list[str | int], type[BaseModel] | None]:
+def _walk(location: tuple[str | int, ...], model: type[BaseModel]) -> tuple[list[str | int], type[BaseModel] | None]:
     """The path as the user wrote it, and the model that the last key belongs to.
 
     pydantic's own locations also hold the tag of a union's member (`transforms, 0, funnels, attention`).

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mobilevd.config.base import ConfigModel
-from mobilevd.config.transforms import NoObjective, Objective, Transform
+from mobilevd.config.transforms import DistillationObjective, NoObjective, Objective, Transform
 
 # YAML has no paths: text is taken for one here, though types are strict elsewhere.
 PathValue = Annotated[Path, Field(strict=False)]
@@ -65,9 +65,7 @@ class DiffusionConfig(ConfigModel):
     def _ordered(self) -> DiffusionConfig:
         for low, high in (("sigma_min", "sigma_max"), ("guidance_min", "guidance_max")):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(
-                    f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}: swap them"
-                )
+                raise ValueError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}: swap them")
         return self
 
 
@@ -89,12 +87,8 @@ class TrainingConfig(ConfigModel):
         default=(0.9, 0.999), description="AdamW's betas"
     )
     weight_decay: float = Field(default=1e-3, ge=0, description="AdamW's weight decay")
-    ema_decay: float = Field(
-        default=0.999, ge=0, lt=1, description="decay of averaged weights; 0 keeps the last"
-    )
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
-        default="no", description="precision of the passes"
-    )
+    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="decay of averaged weights; 0 keeps the last")
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="precision of the passes")
     gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
     max_grad_norm: float = Field(default=1.0, gt=0, description="larger gradients are scaled to this norm")
     warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from 0")
@@ -126,24 +120,20 @@ class StageConfig(ConfigModel):
         pattern=r"^[a-z][a-z0-9_-]*$", description="folder name: a letter, then letters, digits, `-` or `_`"
     )
     label: str = Field(default="", description="the stage's row in the table; empty takes the name")
-    transforms: list[Transform] = Field(
-        default_factory=list, description="changes of the architecture, in order"
-    )
+    transforms: list[Transform] = Field(default_factory=list, description="changes of the architecture, in order")
     objective: Objective = Field(default_factory=NoObjective, description="what it trains with")
-    training: TrainingConfig = Field(
-        default_factory=TrainingConfig, description="what differs from the top's"
-    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="what differs from the top's")
     nfe: Literal["multi-step", "one-step"] = Field(
         default="multi-step",
-        description="how it is sampled; an adversarial objective takes one step unless told",
+        description="how it is sampled; adversarial and distilled models take one step unless told",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _adversarial_is_one_step(cls, data: Any) -> Any:
+    def _generators_are_one_step(cls, data: Any) -> Any:
         if isinstance(data, dict) and "nfe" not in data:
             objective = data.get("objective")
-            if isinstance(objective, dict) and objective.get("kind") == "adversarial":
+            if isinstance(objective, dict) and objective.get("kind") in ("adversarial", "distillation"):
                 return {**data, "nfe": "one-step"}
         return data
 
@@ -169,9 +159,7 @@ class ExportConfig(ConfigModel):
     """What leaves for a device."""
 
     stages: Literal["all", "last", "none"] = Field(default="all", description="which stages are exported")
-    target: Literal["executorch-xnnpack"] = Field(
-        default="executorch-xnnpack", description="runtime and backend"
-    )
+    target: Literal["executorch-xnnpack"] = Field(default="executorch-xnnpack", description="runtime and backend")
     precision: Literal["fp32"] = Field(default="fp32", description="precision of the program")
 
 
@@ -205,8 +193,31 @@ class RunConfig(ConfigModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two stages are named {', '.join(twice)}: give each a name of its own")
+        for index, stage in enumerate(self.stages):
+            if isinstance(stage.objective, DistillationObjective):
+                self._teacher(index, stage.objective.teacher)
         for stage in self.stages:
             own = {key: getattr(stage.training, key) for key in stage.training.model_fields_set}
             stage.training = self.training.model_copy(update=own)
         self.output = Path(str(self.output).replace("{name}", self.name))
         return self
+
+    def teacher_of(self, name: str) -> str:
+        """Name of the stage whose outputs the distilled stage `name` learns."""
+        index = next(i for i, stage in enumerate(self.stages) if stage.name == name)
+        objective = self.stages[index].objective
+        return self._teacher(index, objective.teacher if isinstance(objective, DistillationObjective) else None)
+
+    def _teacher(self, index: int, wanted: str | None) -> str:
+        """The one-step stage before `index` of that name, or the nearest adversarially trained one."""
+        stage, earlier = self.stages[index], self.stages[:index]
+        for candidate in reversed(earlier):
+            if wanted is None and candidate.objective.kind == "adversarial":
+                return candidate.name
+            if candidate.name == wanted and candidate.nfe == "one-step":
+                return candidate.name
+        known = ", ".join(s.name for s in earlier if s.nfe == "one-step") or "none"
+        asked = "an adversarially trained stage" if wanted is None else f"a one-step stage named {wanted!r}"
+        raise ValueError(
+            f"stages.{stage.name}.objective: distillation needs {asked} before it (one-step stages there: {known})"
+        )

@@ -21,9 +21,7 @@ class ConfigSource:
         text = _read(path)
         try:
             # OmegaConf's loader is a safe one that also reads 1e-4 as a number and refuses a key given twice.
-            values: Any = (
-                OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
-            )
+            values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
             self._node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark

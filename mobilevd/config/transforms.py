@@ -110,15 +110,14 @@ class AdversarialObjective(ConfigModel):
     heads_learning_rate: float = Field(
         default=5e-5, gt=0, description="learning rate of the heads (10 x the generator's, recalled)"
     )
+    heads_depth: int = Field(default=1, ge=1, description="residual convolutions in each head")
     discriminator_p_mean: float = Field(
         default=-1.0, description="mean of ln sigma before the discriminator (-2 and 1 fail)"
     )
     discriminator_p_std: float = Field(default=1.0, gt=0, description="deviation of ln sigma of that noise")
     grid_steps: int = Field(default=4, ge=1, description="points of the generator's Karras grid")
     sigma_points: int = Field(default=3, ge=1, description="first points of it drawn from, uniformly")
-    discriminator_steps_first: int = Field(
-        default=100, ge=0, description="steps of the discriminator alone (recalled)"
-    )
+    discriminator_steps_first: int = Field(default=100, ge=0, description="steps of the discriminator alone (recalled)")
     r1_weight: float = Field(default=1.0, ge=0, description="weight of the R1 penalty on real samples")
     huber_weight: float = Field(default=0.1, ge=0, description="weight of the pseudo-Huber loss")
     huber_c: float = Field(default=0.03, gt=0, description="c of sqrt(|x|^2 + c^2) - c")
@@ -130,4 +129,15 @@ class AdversarialObjective(ConfigModel):
         return self
 
 
-Objective = Annotated[NoObjective | DenoiseObjective | AdversarialObjective, Field(discriminator="kind")]
+class DistillationObjective(ConfigModel):
+    """Learn the outputs of an earlier one-step stage on the same noise (not in the paper; cheap, for compressed models)."""
+
+    kind: Literal["distillation"]
+    teacher: str | None = Field(
+        default=None, description="name of the earlier stage; null: the nearest adversarially trained one"
+    )
+
+
+Objective = Annotated[
+    NoObjective | DenoiseObjective | AdversarialObjective | DistillationObjective, Field(discriminator="kind")
+]

@@ -30,8 +30,9 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     height, width = codec.latent_size(entry.height, entry.width)
     generator = torch.Generator().manual_seed(config.seed)
     real = read_clips(config, clips.test.clips[:1], entry.height, entry.width)
+    image = to_tensor(real[:, 0]).to(next(codec.parameters()).device)
     conditions = condition_on_image(
-        codec, to_tensor(real[:, 0]), None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
+        codec, image, None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
     )
     noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
     count = count_flops(unet, data.num_frames, height, width)
@@ -49,8 +50,8 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         spatial_factor=codec.spatial_factor,
         inputs={
             "noise": noise,
-            "image_latents": conditions.image_latents,
-            "image_embedding": conditions.image_embedding,
+            "image_latents": conditions.image_latents.cpu(),
+            "image_embedding": conditions.image_embedding.cpu(),
         },
         target=config.export.target,
         precision=config.export.precision,

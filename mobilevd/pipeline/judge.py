@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from eval.features import FeatureExtractor
 from eval.protocol import evaluate_clips
@@ -133,6 +133,7 @@ class Judge:
         chosen = spread(self.clips.test.clips, evaluation.clips)
         real = read_clips(config, chosen, entry.height, entry.width)
         unet = SpatioTemporalUNet.from_pretrained(entry.model)
+        cast(nn.Module, unet).to(next(self.codec.parameters()).device)
         generated = generate(config, entry, unet, self.codec, real[:, 0], on_clips)
         small = resize_clips(generated, evaluation.height, evaluation.width)
         conditions = resize_clips(real[:, :1], evaluation.height, evaluation.width)[:, 0]

@@ -48,6 +48,15 @@ class Entry:
     def is_trained(self) -> bool:
         return (self.model / "config.json").is_file()
 
+    def earlier(self, name: str) -> Entry:
+        """The entry of that name before this one."""
+        entry = self.previous
+        while entry is not None and entry.name != name:
+            entry = entry.previous
+        if entry is None:
+            raise UserError(f"stages.{self.name}: there is no stage {name!r} before it")
+        return entry
+
     def last_multi_step(self) -> Entry:
         """The nearest earlier entry that is sampled in many steps: its encoder judges the one-step models after it."""
         entry = self.previous

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from rich.console import Console
 
 from eval.features import load_extractor
@@ -25,6 +26,7 @@ from mobilevd.pipeline.device import export_entry, measure_entry
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.judge import Judge
 from mobilevd.pipeline.layout import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.stages import train_entry
 from mobilevd.unet import SpatioTemporalUNet
 
@@ -34,37 +36,45 @@ TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 def run(config: RunConfig, console: Console) -> dict[str, Any]:
     """Do all that is not done yet, and print the table; returns the content of results.json."""
     started = time.perf_counter()
-    display = Display(console)
-    codec = load_codec(config.base.codec)
+    processes, display, codec = _begin(config, console)
     entries = plan_entries(config, codec)
     SpatioTemporalUNet.from_pretrained(config.base.model)  # a wrong checkpoint is told before the work, not after
     done = _finished_results(config, entries)
+    processes.wait_for_everyone()  # all have looked before anyone writes
     if done is None:
-        done = _work(config, entries, codec, display)
+        done = _work(config, entries, codec, display, processes)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
-    render_table(done["rows"], console, protocol=done["protocol"])
+    render_table(done["rows"], display.console, protocol=done["protocol"])
     display.line(f"report: {config.output / 'report.md'}   figures: {config.output / 'results.json'}")
     return done
+
+
+def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Display, Codec]:
+    """What every command that trains starts with; only the first of several processes speaks."""
+    processes = join_processes()
+    display = Display((console or Console()) if processes.is_main_process else Console(quiet=True))
+    return processes, display, load_codec(config.base.codec).to(processes.device)
 
 
 def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
     """Train one stage, whose predecessors must be there; returns its model folder."""
     find_stage(config, name)
-    display = Display(console or Console())
-    codec = load_codec(config.base.codec)
+    processes, display, codec = _begin(config, console)
     entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
-    clips = prepare_clips(config, display)
-    train_entry(config, entry, clips, codec, display)
+    with processes.main_process_first():
+        clips = prepare_clips(config, display)
+    train_entry(config, entry, clips, codec, display, processes)
     display.line(f"model: {entry.model}")
     return entry.model
 
 
 def cache(config: RunConfig, console: Console | None = None) -> None:
     """Encode the training clips of every stage that trains, so that training starts at once."""
-    display = Display(console or Console())
-    codec = load_codec(config.base.codec)
+    processes, display, codec = _begin(config, console)
+    if not processes.is_main_process:
+        return  # one is enough
     clips = prepare_clips(config, display)
     for entry in plan_entries(config, codec):
         if entry.stage is not None and entry.stage.objective.kind != "none":
@@ -87,23 +97,33 @@ def _settings(config: RunConfig, entries: list[Entry]) -> dict[str, Any]:
     return {"fingerprint": entries[-1].fingerprint, "labels": [entry.label for entry in entries], **judged}
 
 
-def _work(config: RunConfig, entries: list[Entry], codec: Codec, display: Display) -> dict[str, Any]:
-    for entry in entries:  # before the first minute of work: does this folder belong to this configuration?
-        if entry.folder.exists():
-            claim_folder(entry)
-    atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
-    display.heading("data")
-    clips = prepare_clips(config, display)
-    extractor = load_extractor(config.evaluation.features)
-    judge = Judge.of(config, extractor, codec, clips)
+def _work(
+    config: RunConfig, entries: list[Entry], codec: Codec, display: Display, processes: PartialState
+) -> dict[str, Any]:
+    with processes.main_process_first():
+        for entry in entries:  # before the first minute of work: does this folder belong to this configuration?
+            if entry.folder.exists():
+                claim_folder(entry)
+        atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
+        display.heading("data")
+        clips = prepare_clips(config, display)
+    judge = Judge.of(config, load_extractor(config.evaluation.features), codec, clips)
     rows = []
     for number, entry in enumerate(entries):
         display.heading(f"{number + 1}/{len(entries)} {entry.label}")
-        train_entry(config, entry, clips, codec, display)
-        row = _judge(judge, entry, config, display)
-        row.update(_measure(config, entry, entries, codec, clips, display))
-        rows.append(row)
-        display.line(f"  {_summary(row)}")
+        train_entry(config, entry, clips, codec, display, processes)
+        if processes.is_main_process:
+            row = _judge(judge, entry, config, display)
+            row.update(_measure(config, entry, entries, codec, clips, display))
+            rows.append(row)
+            display.line(f"  {_summary(row)}")
+    if processes.is_main_process:
+        _write_results(config, entries, rows)
+    processes.wait_for_everyone()
+    return json.loads((config.output / "results.json").read_text())
+
+
+def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]]) -> None:
     _inherit_host_ms(rows)
     results = {
         "name": config.name,
@@ -116,7 +136,6 @@ def _work(config: RunConfig, entries: list[Entry], codec: Codec, display: Displa
     }
     atomic_write_json(config.output / "results.json", results)
     write_report_markdown(config.output / "report.md", results)
-    return results
 
 
 def _judge(judge: Judge, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 
 from mobilevd.checkpoint import save_model_folder
@@ -15,6 +16,7 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.config.transforms import AdversarialObjective as AdversarialConfig
 from mobilevd.config.transforms import DenoiseObjective as DenoiseConfig
+from mobilevd.config.transforms import DistillationObjective as DistillationConfig
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_file, recover_folder
 from mobilevd.pipeline.data import RunClips, training_latents
@@ -29,14 +31,21 @@ from training.loop import Report, Trainer
 from training.objectives.adversarial import AdversarialObjective
 from training.objectives.base import Objective
 from training.objectives.denoise import DenoiseObjective
+from training.objectives.distillation import DistillationObjective
 
 HEADS_FILE = "discriminator.safetensors"
 
 
-def train_entry(config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, display: Display) -> None:
-    """Make `entry.model` unless it is there; an interrupted training goes on where its last checkpoint was."""
-    claim_folder(entry)
-    recover_folder(entry.model)
+def train_entry(
+    config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, display: Display, processes: PartialState
+) -> None:
+    """Make `entry.model` unless it is there; an interrupted training goes on where its last checkpoint was.
+
+    Every process calls this, and all return when the model is there.
+    """
+    with processes.main_process_first():
+        claim_folder(entry)
+        recover_folder(entry.model)
     if entry.is_trained or entry.stage is None or entry.previous is None:
         return
     if not entry.previous.is_trained:
@@ -49,12 +58,14 @@ def train_entry(config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, 
     for transform in transforms:
         unet = transform.begin(unet)
     if stage.objective.kind != "none" and stage.training.steps > 0:
-        unet = _train(config, entry, unet, transforms, clips, codec, display)
-    for transform in reversed(transforms):
-        unet = transform.finish(unet)
-    record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
-    save_model_folder(unet, entry.model)
-    shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: nothing goes on from it
+        unet = _train(config, entry, unet, transforms, clips, codec, display, processes)
+    if processes.is_main_process:
+        for transform in reversed(transforms):
+            unet = transform.finish(unet)
+        record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
+        save_model_folder(unet, entry.model)
+        shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: nothing goes on from it
+    processes.wait_for_everyone()
 
 
 def _train(
@@ -65,16 +76,17 @@ def _train(
     clips: RunClips,
     codec: Codec,
     display: Display,
+    processes: PartialState,
 ) -> SpatioTemporalUNet:
     assert entry.stage is not None
     settings = entry.stage.training
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
     limit = settings.latent_clips
-    data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    with processes.main_process_first():
+        data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
     objective = _objective(config, entry, codec)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    codec.to(device)
+    device = next(codec.parameters()).device
     source = BatchSource(data, codec, config.data.fps, config.data.motion_bucket_id, device)
     trainer = Trainer(unet, objective, transforms, source, settings, entry.folder, config.seed, entry.fingerprint)
     if trainer.progress.step:
@@ -89,7 +101,7 @@ def _train(
         unet = trainer.run(show)
     if trainer.progress.skipped:
         display.line(f"  {trainer.progress.skipped} steps were skipped: their loss or gradient was not finite")
-    if isinstance(objective, AdversarialObjective):
+    if isinstance(objective, AdversarialObjective) and processes.is_main_process:
         with atomic_file(entry.folder / HEADS_FILE) as temporary:
             save_file(objective.heads.state_dict(), temporary)
     return unet.cpu()
@@ -100,9 +112,12 @@ def _objective(config: RunConfig, entry: Entry, codec: Codec) -> Objective:
     spec, diffusion = entry.stage.objective, config.diffusion
     if isinstance(spec, DenoiseConfig):
         return DenoiseObjective(diffusion.p_mean, diffusion.p_std, spec.conditioning_dropout)
+    if isinstance(spec, DistillationConfig):
+        teacher = entry.earlier(config.teacher_of(entry.name))
+        return DistillationObjective(SpatioTemporalUNet.from_pretrained(teacher.model), diffusion.sigma_max)
     assert isinstance(spec, AdversarialConfig)
     encoder = FrozenEncoder(SpatioTemporalUNet.from_pretrained(entry.last_multi_step().model))
-    heads = DiscriminatorHeads(encoder.channels, codec.embedding_dim)
+    heads = DiscriminatorHeads(encoder.channels, codec.embedding_dim, spec.heads_depth)
     _start_from_previous(heads, entry)
     return AdversarialObjective(
         encoder,
@@ -127,4 +142,6 @@ def _start_from_previous(heads: DiscriminatorHeads, entry: Entry) -> None:
     assert entry.previous is not None
     trained: Path = entry.previous.folder / HEADS_FILE
     if trained.is_file():
-        heads.load_state_dict(load_file(trained))
+        tensors = load_file(trained)
+        if tensors.keys() == heads.state_dict().keys():  # heads of another depth start anew
+            heads.load_state_dict(tensors)

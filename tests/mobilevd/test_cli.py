@@ -83,9 +83,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(config: str, calls: list[Any]) ->
 
 
 @pytest.mark.parametrize("error", [UserError("videos: [3] empty"), RunnerError("videos: [3] empty")])
-def test_mistakes_found_later(
-    config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_mistakes_found_later(config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*_: Any) -> None:
         raise error
 
@@ -94,9 +92,7 @@ def test_mistakes_found_later(
     assert (result.exit_code, result.stderr) == (2, "videos: [3] empty\n")  # brackets are no markup
 
 
-def test_a_fault_of_ours_keeps_its_traceback(
-    config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_ours_keeps_its_traceback(config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["mobilevd.pipeline"], "run", lambda *_: 1 / 0)
     assert isinstance(invoke("run", config).exception, ZeroDivisionError)
 
@@ -162,9 +158,7 @@ def test_report_of_a_run_that_is_not_done(tmp_path: Path) -> None:
 
 
 def test_report(tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text(
-        json.dumps({"name": "demo", "rows": [{"name": "base", "nfe": 50}]})
-    )
+    (tmp_path / "results.json").write_text(json.dumps({"name": "demo", "rows": [{"name": "base", "nfe": 50}]}))
     result = invoke("report", str(tmp_path))
     assert result.exit_code == 0, result.output
     assert "base" in result.output and "base" in (tmp_path / "report.md").read_text()
@@ -200,9 +194,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     findings = {finding.name: finding for finding in examine(no_compiler, tmp_path)}
     assert findings["pytest"].usable and findings["pytest"].found == pytest.__version__
-    assert (
-        findings["no-such-package"].usable is False and "not installed" in findings["no-such-package"].found
-    )
+    assert findings["no-such-package"].usable is False and "not installed" in findings["no-such-package"].found
     assert findings["C++ compiler"].usable is False and "no C++ compiler" in findings["C++ compiler"].found
     assert "not on PATH" in findings["adb"].found
     assert "torch does not import" in findings["GPU"].found
@@ -215,9 +207,7 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest",))
     monkeypatch.setattr("mobilevd.doctor.IMPORTED", {"pytest": "broken_for_doctor"})
-    (tmp_path / "broken_for_doctor.py").write_text(
-        "raise RuntimeError('operator torchvision::nms does not exist')"
-    )
+    (tmp_path / "broken_for_doctor.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", None)
     finding = next(finding for finding in examine(lambda: "g++", tmp_path) if finding.name == "pytest")

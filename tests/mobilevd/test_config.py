@@ -64,6 +64,19 @@ def test_values_and_defaults(file: Path) -> None:
     assert [stage.objective.kind for stage in config.stages] == ["none", "denoise", "adversarial"]
 
 
+def test_a_distilled_stage_has_a_teacher_before_it(file: Path) -> None:
+    more = """\
+  - name: funnels
+    objective: {kind: distillation}
+  - name: again
+    objective: {kind: distillation, teacher: funnels}
+"""
+    file.write_text(TEXT + more)
+    config = load_config(file)
+    assert [stage.nfe for stage in config.stages[3:]] == ["one-step", "one-step"]
+    assert (config.teacher_of("funnels"), config.teacher_of("again")) == ("pruning", "funnels")
+
+
 def test_a_stage_overrides_only_what_it_names(file: Path) -> None:
     base, low, _ = load_config(file).stages
     assert (base.training.steps, low.training.steps) == (100, 40)
@@ -72,16 +85,11 @@ def test_a_stage_overrides_only_what_it_names(file: Path) -> None:
 
 def test_overrides_by_index_and_by_name(file: Path) -> None:
     by_index = load_config(file, ["stages.2.training.steps=10", "data.fps=5", "training.betas=[0.5,0.99]"])
-    by_name = load_config(
-        file, ["stages.pruning.training.steps=10", "data.fps=5", "training.betas=[0.5, 0.99]"]
-    )
+    by_name = load_config(file, ["stages.pruning.training.steps=10", "data.fps=5", "training.betas=[0.5, 0.99]"])
     assert by_index == by_name
     assert (by_index.stages[2].training.steps, by_index.data.fps) == (10, 5)
     assert by_index.stages[0].training.betas == (0.5, 0.99)
-    assert (
-        load_config(file, ["stages.low.transforms.0.width=96"]).stages[1].transforms[0].model_dump()["width"]
-        == 96
-    )
+    assert load_config(file, ["stages.low.transforms.0.width=96"]).stages[1].transforms[0].model_dump()["width"] == 96
     assert load_config(file, ["training.steps=1", "training.steps=2"]).training.steps == 2
     assert load_config(file, ["data.videos=/a=b"]).data.videos == Path("/a=b")
     assert load_config(file, ["evaluation.features=i3d:/x.pt"]).evaluation.features == "i3d:/x.pt"
@@ -104,10 +112,7 @@ def test_inputs_are_found_here_first_then_beside_configs(
     assert load_config(file).base.model == Path("assets/unet")
     assert load_config(file).evaluation.features == "motion"
     (tmp_path / "encoder").mkdir()
-    assert (
-        load_config(file, ["evaluation.features=motion:encoder"]).evaluation.features
-        == f"motion:{tmp_path}/encoder"
-    )
+    assert load_config(file, ["evaluation.features=motion:encoder"]).evaluation.features == f"motion:{tmp_path}/encoder"
 
 
 def test_the_plan_can_be_run_as_it_stands(file: Path, tmp_path: Path) -> None:
@@ -183,6 +188,16 @@ def test_mistakes_in_the_file(file: Path, line: str, wanted: list[str]) -> None:
             "r1_weight: 2",
             "sigma_points: 5",
             ["demo.yaml:17: stages.2.objective: sigma_points is 5, above grid_steps 4"],
+        ),
+        (
+            "kind: adversarial, r1_weight: 2",
+            "kind: distillation",
+            ["stages.pruning.objective: distillation needs an adversarially trained stage before it", "there: none"],
+        ),
+        (
+            "kind: adversarial, r1_weight: 2",
+            "kind: distillation, teacher: low",
+            ["distillation needs a one-step stage named 'low' before it (one-step stages there: none)"],
         ),
         ("height: 32, ", "", ["stages.1.transforms.0.height: missing (height in pixels"]),
         ("name: low", "name: 2", ["demo.yaml:10: stages.1.name: must be a valid string, got 2"]),

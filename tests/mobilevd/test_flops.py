@@ -225,6 +225,15 @@ def test_the_table_is_printed_with_its_convention(tmp_path: Path, monkeypatch: p
     flops_command(None, tmp_path / "flops.json", out)
     out.file.close()
     text = (tmp_path / "out.txt").read_text()
-    for expected in ("row 2", "second", "5.0", "8.46", "8.60", "-1.7 %", "multiply-accumulate is 2 operations", "23.63"):
+    for expected in (
+        "row 2",
+        "second",
+        "5.0",
+        "8.46",
+        "8.60",
+        "-1.7 %",
+        "multiply-accumulate is 2 operations",
+        "23.63",
+    ):
         assert expected in text
     assert [row["name"] for row in json.loads((tmp_path / "flops.json").read_text())] == ["row 0", "row 1", "row 2"]

@@ -10,7 +10,7 @@ import torch
 from mobilevd.diffusion.sigmas import karras_sigmas
 from tests.training.helpers import adversarial, small_unet, source, trainer
 from training.batch import step_generator
-from training.discriminator import DiscriminatorHeads, FrozenEncoder
+from training.discriminator import TEMPORAL, DiscriminatorHeads, FrozenEncoder, Head, HeadBlock
 from training.objectives.adversarial import pseudo_huber
 
 
@@ -92,6 +92,23 @@ def test_the_temporal_head_sees_the_order_of_frames_and_the_spatial_head_does_no
     spatial2, temporal2 = heads([shuffled], conditions)
     assert float(spatial.sum()) == pytest.approx(float(spatial2.sum()), rel=1e-4)
     assert float((temporal.sum() - temporal2.sum()).abs()) > 1e-3
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_temporal_head_of_depth_n_sees_n_frames_to_each_side(depth: int) -> None:
+    """By the gradient of one frame's logits; without the normalization, which looks at all frames."""
+    torch.manual_seed(0)
+    head = Head(32, 8, TEMPORAL, depth)
+    for module in head.modules():
+        if isinstance(module, HeadBlock):
+            module.norm = torch.nn.Identity()  # type: ignore[assignment]
+    head.norm_in = torch.nn.Identity()  # type: ignore[assignment]
+    clip = torch.randn(1, 32, 9, 2, requires_grad=True)  # 9 frames at 2 positions
+    logits = head(clip, torch.randn(1, 8)).unflatten(1, (9, 2))
+    gradient = torch.autograd.grad(logits[0, 4, 0], clip)[0]
+    seen = [frame for frame in range(9) if float(gradient[0, :, frame, 0].abs().sum()) > 0]
+    assert seen == list(range(4 - depth, 5 + depth))
+    assert float(gradient[..., 1].abs().sum()) == 0  # other positions are the spatial head's affair
 
 
 def test_the_encoder_is_frozen_but_passes_gradients() -> None:

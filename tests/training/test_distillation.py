@@ -1,0 +1,59 @@
+"""Distilling one one-step generator into another."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobilevd.diffusion.sampling import generate_one_step
+from mobilevd.unet import SpatioTemporalUNet
+from tests.training.helpers import Settings, small_unet, source
+from training.batch import step_generator
+from training.loop import Trainer
+from training.objectives.distillation import DistillationObjective
+
+SIGMA = 700.0
+
+
+def disturbed(unet: SpatioTemporalUNet, by: float) -> SpatioTemporalUNet:
+    other = copy.deepcopy(unet)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(by * parameter.abs().mean() * torch.randn_like(parameter))
+    return other
+
+
+def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> None:
+    teacher = small_unet()
+    student = disturbed(teacher, 0.3)
+    objective = DistillationObjective(copy.deepcopy(teacher), SIGMA)
+    batch = source().draw(2, step_generator(0))
+    assert objective.loss("generator", teacher, batch, step_generator(1))[1]["loss"] == 0
+    noise = torch.randn(batch.latents.shape, generator=step_generator(1))
+    both = [generate_one_step(unet, noise, SIGMA, batch.conditions) for unet in (student, teacher)]
+    loss, figures = objective.loss("generator", student, batch, step_generator(1))
+    assert float(loss.detach()) == pytest.approx(float((both[0] - both[1]).pow(2).mean()), rel=1e-5)
+    assert figures["loss"] == pytest.approx(float(loss.detach()))
+
+
+def test_only_the_student_learns() -> None:
+    objective = DistillationObjective(small_unet(), SIGMA)
+    student = disturbed(small_unet(), 0.1).train()
+    loss, _ = objective.loss("generator", student, source().draw(2, step_generator(0)), step_generator(1))
+    loss.backward()
+    assert float(student.conv_in.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+    assert all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
+    assert not objective.teacher.training
+
+
+def test_a_disturbed_student_comes_back_to_its_teacher(tmp_path: Path) -> None:
+    teacher = small_unet()
+    student = disturbed(teacher, 0.3)
+    objective = DistillationObjective(teacher, SIGMA)
+    settings = Settings(steps=40, learning_rate=3e-4, ema_decay=0.0)
+    losses: list[float] = []
+    trainer = Trainer(student, objective, (), source(), settings, tmp_path, seed=3)
+    trainer.run(lambda report: losses.append(report.figures["loss"]))
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
