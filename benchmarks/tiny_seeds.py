@@ -42,8 +42,6 @@ def figures(results: dict[str, Any]) -> dict[str, float]:
         "fewer FLOPs per clip": base["flops_per_clip"] / last["flops_per_clip"],
         "base motion": base["motion_ratio"],
         "final motion": last["motion_ratio"],
-        "base host ms": base["host_ms"],
-        "final host ms": last["host_ms"],
     }
 
 

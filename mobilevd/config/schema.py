@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mobilevd.config.base import ConfigModel
-from mobilevd.config.transforms import DistillationObjective, NoObjective, Objective, Transform
+from mobilevd.config.transforms import AdversarialObjective, DistillationObjective, NoObjective, Objective, Transform
 
 # YAML has no paths: text is taken for one here, though types are strict elsewhere.
 PathValue = Annotated[Path, Field(strict=False)]
@@ -172,6 +172,10 @@ class BenchConfig(ConfigModel):
     iterations: int = Field(default=20, ge=1, description="timed iterations")
 
 
+def _pulled_by_a_teacher(stage: StageConfig) -> bool:
+    return isinstance(stage.objective, AdversarialObjective) and stage.objective.distillation_weight > 0
+
+
 class RunConfig(ConfigModel):
     """A whole run."""
 
@@ -194,8 +198,8 @@ class RunConfig(ConfigModel):
         if twice:
             raise ValueError(f"two stages are named {', '.join(twice)}: give each a name of its own")
         for index, stage in enumerate(self.stages):
-            if isinstance(stage.objective, DistillationObjective):
-                self._teacher(index, stage.objective.teacher)
+            if isinstance(stage.objective, DistillationObjective) or _pulled_by_a_teacher(stage):
+                self._teacher(index)
         for stage in self.stages:
             own = {key: getattr(stage.training, key) for key in stage.training.model_fields_set}
             stage.training = self.training.model_copy(update=own)
@@ -203,14 +207,13 @@ class RunConfig(ConfigModel):
         return self
 
     def teacher_of(self, name: str) -> str:
-        """Name of the stage whose outputs the distilled stage `name` learns."""
-        index = next(i for i, stage in enumerate(self.stages) if stage.name == name)
-        objective = self.stages[index].objective
-        return self._teacher(index, objective.teacher if isinstance(objective, DistillationObjective) else None)
+        """Name of the stage whose outputs the stage `name` learns."""
+        return self._teacher(next(i for i, stage in enumerate(self.stages) if stage.name == name))
 
-    def _teacher(self, index: int, wanted: str | None) -> str:
-        """The one-step stage before `index` of that name, or the nearest adversarially trained one."""
+    def _teacher(self, index: int) -> str:
+        """The one-step stage before `index` that it names, or the nearest adversarially trained one."""
         stage, earlier = self.stages[index], self.stages[:index]
+        wanted = getattr(stage.objective, "teacher", None)
         for candidate in reversed(earlier):
             if wanted is None and candidate.objective.kind == "adversarial":
                 return candidate.name

@@ -121,6 +121,12 @@ class AdversarialObjective(ConfigModel):
     r1_weight: float = Field(default=1.0, ge=0, description="weight of the R1 penalty on real samples")
     huber_weight: float = Field(default=0.1, ge=0, description="weight of the pseudo-Huber loss")
     huber_c: float = Field(default=0.03, gt=0, description="c of sqrt(|x|^2 + c^2) - c")
+    distillation_weight: float = Field(
+        default=0.0, ge=0, description="weight of the squared distance to a teacher's output; 0: no teacher (the paper)"
+    )
+    teacher: str | None = Field(
+        default=None, description="name of an earlier one-step stage; null: the nearest adversarially trained one"
+    )
 
     @model_validator(mode="after")
     def _points_on_the_grid(self) -> AdversarialObjective:

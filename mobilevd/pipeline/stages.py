@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from accelerate import PartialState
@@ -113,8 +112,7 @@ def _objective(config: RunConfig, entry: Entry, codec: Codec) -> Objective:
     if isinstance(spec, DenoiseConfig):
         return DenoiseObjective(diffusion.p_mean, diffusion.p_std, spec.conditioning_dropout)
     if isinstance(spec, DistillationConfig):
-        teacher = entry.earlier(config.teacher_of(entry.name))
-        return DistillationObjective(SpatioTemporalUNet.from_pretrained(teacher.model), diffusion.sigma_max)
+        return DistillationObjective(_teacher(config, entry), diffusion.sigma_max)
     assert isinstance(spec, AdversarialConfig)
     encoder = FrozenEncoder(SpatioTemporalUNet.from_pretrained(entry.last_multi_step().model))
     heads = DiscriminatorHeads(encoder.channels, codec.embedding_dim, spec.heads_depth)
@@ -134,14 +132,22 @@ def _objective(config: RunConfig, entry: Entry, codec: Codec) -> Objective:
         huber_c=spec.huber_c,
         heads_learning_rate=spec.heads_learning_rate,
         discriminator_steps_first=spec.discriminator_steps_first,
+        teacher=_teacher(config, entry) if spec.distillation_weight > 0 else None,
+        distillation_weight=spec.distillation_weight,
     )
 
 
+def _teacher(config: RunConfig, entry: Entry) -> SpatioTemporalUNet:
+    return SpatioTemporalUNet.from_pretrained(entry.earlier(config.teacher_of(entry.name)).model)
+
+
 def _start_from_previous(heads: DiscriminatorHeads, entry: Entry) -> None:
-    """Heads trained in the stage before go on in this one: they know the data already, and the encoder is the same."""
-    assert entry.previous is not None
-    trained: Path = entry.previous.folder / HEADS_FILE
-    if trained.is_file():
-        tensors = load_file(trained)
-        if tensors.keys() == heads.state_dict().keys():  # heads of another depth start anew
-            heads.load_state_dict(tensors)
+    """Heads trained in an earlier stage go on in this one: they know the data already, and the encoder is the same."""
+    encoder, earlier = entry.last_multi_step(), entry.previous
+    while earlier is not None and earlier is not encoder:
+        if (earlier.folder / HEADS_FILE).is_file():
+            tensors = load_file(earlier.folder / HEADS_FILE)
+            if tensors.keys() == heads.state_dict().keys():  # heads of another depth start anew
+                heads.load_state_dict(tensors)
+            return
+        earlier = earlier.previous

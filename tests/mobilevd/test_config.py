@@ -69,7 +69,7 @@ def test_a_distilled_stage_has_a_teacher_before_it(file: Path) -> None:
   - name: funnels
     objective: {kind: distillation}
   - name: again
-    objective: {kind: distillation, teacher: funnels}
+    objective: {kind: adversarial, distillation_weight: 1, teacher: funnels}
 """
     file.write_text(TEXT + more)
     config = load_config(file)
@@ -192,6 +192,11 @@ def test_mistakes_in_the_file(file: Path, line: str, wanted: list[str]) -> None:
         (
             "kind: adversarial, r1_weight: 2",
             "kind: distillation",
+            ["stages.pruning.objective: distillation needs an adversarially trained stage before it", "there: none"],
+        ),
+        (
+            "r1_weight: 2",
+            "distillation_weight: 2",
             ["stages.pruning.objective: distillation needs an adversarially trained stage before it", "there: none"],
         ),
         (

@@ -21,7 +21,8 @@ from mobilevd.config import load_config
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.generate import generate_frames, settings_for
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.unet import SpatioTemporalUNet
+from tests.mobilevd.unets import small_config
 from training.data.scenes import render_scene
 from training.data.video import write_video
 
@@ -50,17 +51,7 @@ STAGES = [
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    unet = SpatioTemporalUNet(
-        down_block_types=(CROSS_DOWN, PLAIN_DOWN),
-        up_block_types=(PLAIN_UP, CROSS_UP),
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        num_attention_heads=2,
-        cross_attention_dim=96,
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        num_frames=4,
-    )
+    unet = SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=96))
     folder = tmp_path_factory.mktemp("base")
     unet.save_pretrained(folder)
     return folder
@@ -257,3 +248,30 @@ def test_killed_in_the_middle_the_same_command_ends_with_the_same_weights(
     name = Path("03-compressed") / "model" / "diffusion_pytorch_model.safetensors"
     ours, theirs = load_file(made.output / name), load_file(finished[0].output / name)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_later_stages_learn_from_a_teacher_and_the_heads_go_on(base: Path, tmp_path: Path) -> None:
+    """A distilled stage has no discriminator; the adversarial one after it takes up the heads from before."""
+    made = config(base, tmp_path, "export.stages=none")
+    more = [
+        {"name": "distilled", "objective": {"kind": "distillation"}},
+        {
+            "name": "pulled",
+            "objective": {
+                **ADVERSARIAL,
+                "heads_learning_rate": 1e-12,
+                "distillation_weight": 1.0,
+                "teacher": "compressed",
+            },
+        },
+    ]
+    made = made.model_validate({**made.model_dump(mode="json"), "stages": [*STAGES, *more]})
+    results = pipeline.run(made, Console(quiet=True))
+    assert [row["nfe"] for row in results["rows"][-3:]] == [1, 1, 1]
+    before, after = (
+        load_file(made.output / f"{stage}" / "discriminator.safetensors") for stage in ("03-compressed", "05-pulled")
+    )
+    assert not (made.output / "04-distilled" / "discriminator.safetensors").exists()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)

@@ -89,7 +89,7 @@ def small_unet(**changes: object) -> SpatioTemporalUNet:
     return SpatioTemporalUNet(**arguments)  # type: ignore[arg-type]
 
 
-def adversarial(unet: SpatioTemporalUNet, **changes: float) -> AdversarialObjective:
+def adversarial(unet: SpatioTemporalUNet, **changes: object) -> AdversarialObjective:
     encoder = FrozenEncoder(unet)
     arguments = {
         "sigma_min": 0.002,

@@ -1,5 +1,6 @@
 """The adversarial objective's parts, against formulas and finite differences."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from mobilevd.diffusion.sigmas import karras_sigmas
+from mobilevd.unet import SpatioTemporalUNet
 from tests.training.helpers import adversarial, small_unet, source, trainer
 from training.batch import step_generator
 from training.discriminator import TEMPORAL, DiscriminatorHeads, FrozenEncoder, Head, HeadBlock
@@ -62,6 +64,27 @@ def test_hinge_losses_of_known_logits() -> None:
     loss, figures = objective.loss("discriminator", unet, batch, generator)
     assert float(loss) == pytest.approx(2.0) and figures["r1"] == 0.0
     assert float(objective.loss("generator", unet, batch, generator)[0]) == pytest.approx(0.0)
+
+
+def test_a_teacher_adds_the_squared_distance_to_its_output_on_the_same_noise() -> None:
+    unet, other = small_unet(), small_unet()
+    with torch.no_grad():
+        other.conv_out.bias.add_(1.0)  # type: ignore[union-attr]
+    batch = source().draw(2, step_generator(0))
+
+    def loss_of(teacher: SpatioTemporalUNet | None, weight: float) -> tuple[float, dict[str, float]]:
+        torch.manual_seed(0)  # of the heads
+        objective = adversarial(unet, sigma_points=1, teacher=teacher, distillation_weight=weight)
+        loss, figures = objective.loss("generator", unet, batch, step_generator(1))
+        return float(loss.detach()), figures
+
+    alone, _ = loss_of(None, 0.0)
+    same, figures = loss_of(copy.deepcopy(unet), 5.0)
+    assert same == pytest.approx(alone) and figures["teacher"] < 1e-10  # plain against fused attention
+    # c_out(700) = -700 / sqrt(700^2 + 1): a bias of 1 in the network is a distance of 1 in the output
+    apart, figures = loss_of(other, 5.0)
+    assert figures["teacher"] == pytest.approx(1.0, rel=1e-3)
+    assert apart - alone == pytest.approx(5.0, rel=1e-3)
 
 
 def test_r1_is_the_squared_gradient_at_real_samples() -> None:

@@ -30,7 +30,7 @@ def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> 
     student = disturbed(teacher, 0.3)
     objective = DistillationObjective(copy.deepcopy(teacher), SIGMA)
     batch = source().draw(2, step_generator(0))
-    assert objective.loss("generator", teacher, batch, step_generator(1))[1]["loss"] == 0
+    assert objective.loss("generator", teacher, batch, step_generator(1))[1]["loss"] < 1e-10
     noise = torch.randn(batch.latents.shape, generator=step_generator(1))
     both = [generate_one_step(unet, noise, SIGMA, batch.conditions) for unet in (student, teacher)]
     loss, figures = objective.loss("generator", student, batch, step_generator(1))

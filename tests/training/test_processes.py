@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.unet import SpatioTemporalUNet
+from tests.mobilevd.unets import small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,17 +67,7 @@ def test_two_processes_end_with_the_same_weights_that_neither_had_alone(tmp_path
 @pytest.fixture
 def run_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    unet = SpatioTemporalUNet(
-        down_block_types=(CROSS_DOWN, PLAIN_DOWN),
-        up_block_types=(PLAIN_UP, CROSS_UP),
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        num_attention_heads=2,
-        cross_attention_dim=96,
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        num_frames=4,
-    )
+    unet = SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=96))
     unet.save_pretrained(tmp_path / "base")
     values = {
         "name": "mini",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilevd.diffusion.preconditioning import Network, denoise
 from mobilevd.diffusion.sigmas import discretized_lognormal_sigmas, karras_sigmas
+from mobilevd.unet import SpatioTemporalUNet
 from training.batch import Batch
 from training.discriminator import DiscriminatorHeads, FrozenEncoder
 from training.objectives.base import Phase
@@ -34,6 +37,9 @@ class AdversarialObjective:
         huber_weight, huber_c: of the reconstruction loss.
         heads_learning_rate: of the discriminator.
         discriminator_steps_first: steps in which the generator rests.
+        teacher: a trained one-step model, whose outputs on the same noise pull the generator too (not in SF-V): what
+            a compressed model needs to come back quickly to what it was. Never changed.
+        distillation_weight: of the squared distance to the teacher's output.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class AdversarialObjective:
         huber_c: float,
         heads_learning_rate: float,
         discriminator_steps_first: int,
+        teacher: SpatioTemporalUNet | None = None,
+        distillation_weight: float = 0.0,
     ) -> None:
         self.encoder, self.heads = encoder, heads
         self.levels = karras_sigmas(grid_steps, sigma_min, sigma_max, rho)[:sigma_points].float()
@@ -61,6 +69,8 @@ class AdversarialObjective:
         self.r1_weight, self.huber_weight, self.huber_c = r1_weight, huber_weight, huber_c
         self.heads_learning_rate = heads_learning_rate
         self.discriminator_steps_first = discriminator_steps_first
+        self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
+        self.distillation_weight = distillation_weight
 
     def modules(self) -> dict[str, nn.Module]:
         return {"discriminator": self.heads}
@@ -82,13 +92,17 @@ class AdversarialObjective:
             return self._discriminator_loss(unet, batch, generator)
         return self._generator_loss(unet, batch, generator)
 
-    def _generate(self, unet: Network, batch: Batch, generator: torch.Generator) -> Tensor:
-        """x0_hat = D(x0 + s n; s), s from the first points of the coarse grid."""
+    def _noised(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x0 + s n, and s (B,) from the first points of the coarse grid."""
         x0 = batch.latents
         index = torch.randint(len(self.levels), (x0.shape[0],), generator=generator)
         sigma = self.levels[index].to(x0.device)
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        return denoise(unet, x0 + sigma[:, None, None, None, None] * noise, sigma, batch.conditions)
+        return x0 + sigma[:, None, None, None, None] * noise, sigma
+
+    def _generate(self, unet: Network, batch: Batch, generator: torch.Generator) -> Tensor:
+        """x0_hat = D(x0 + s n; s)."""
+        return denoise(unet, *self._noised(batch, generator), batch.conditions)
 
     def _features(self, x: Tensor, batch: Batch, generator: torch.Generator) -> list[Tensor]:
         """Noise again with s' and encode."""
@@ -129,11 +143,20 @@ class AdversarialObjective:
     def _generator_loss(
         self, unet: Network, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        estimate = self._generate(unet, batch, generator)
+        noised, sigma = self._noised(batch, generator)
+        estimate = denoise(unet, noised, sigma, batch.conditions)
         features = [f.float() for f in self._features(estimate, batch, generator)]
         with torch.autocast(batch.latents.device.type, enabled=False):
             logits = self.heads(features, batch.conditions)
             adversarial = -torch.stack([logit.mean() for logit in logits]).mean()
             reconstruction = pseudo_huber((estimate - batch.latents).float(), self.huber_c).mean()
         figures = {"loss_g": float(adversarial.detach()), "huber": float(reconstruction.detach())}
-        return adversarial + self.huber_weight * reconstruction, figures
+        loss = adversarial + self.huber_weight * reconstruction
+        if self.teacher is not None:
+            cast(nn.Module, self.teacher).to(noised.device)
+            with torch.no_grad():
+                target = denoise(self.teacher, noised, sigma, batch.conditions)
+            distance = (estimate - target).float().pow(2).mean()
+            loss = loss + self.distillation_weight * distance
+            figures["teacher"] = float(distance.detach())
+        return loss, figures
