@@ -82,7 +82,8 @@ class ScaledDotProduct(PhoneForm, nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if not self.phone_form:
-            if q.is_cpu and torch.is_grad_enabled() and k.shape[2] <= PLAIN_ATTENTION_KEYS:
+            half = q.dtype in (torch.bfloat16, torch.float16)
+            if half and q.is_cpu and torch.is_grad_enabled() and k.shape[2] <= PLAIN_ATTENTION_KEYS:
                 return torch.softmax((q * self.scale) @ k.transpose(-2, -1), dim=-1) @ v
             return F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         n, heads, queries, _ = q.shape
@@ -99,8 +100,8 @@ class ScaledDotProduct(PhoneForm, nn.Module):
         return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts]).reshape(n, heads, queries, -1)
 
 
-# In training on a CPU, plain products are faster than the fused kernel's backward pass up to about this many keys
-# (benchmarks/cpu_attention.py).
+# In training in half precision on a CPU, plain products are faster than the fused kernel's backward pass up to about this
+# many keys; in full precision they are not (benchmarks/cpu_attention.py).
 PLAIN_ATTENTION_KEYS = 256
 
 # of scores at a time in the phone's attention: a part of the caches, and a bound on memory (4096 tokens: 64 MB a head)
