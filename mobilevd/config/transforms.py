@@ -134,6 +134,12 @@ class AdversarialObjective(ConfigModel):
             raise ValueError(f"sigma_points is {self.sigma_points}, above grid_steps {self.grid_steps}")
         return self
 
+    @model_validator(mode="after")
+    def _teacher_has_a_weight(self) -> AdversarialObjective:
+        if self.teacher is not None and self.distillation_weight == 0:
+            raise ValueError(f"teacher is {self.teacher!r}, but distillation_weight is 0: give it a weight")
+        return self
+
 
 class DistillationObjective(ConfigModel):
     """Learn the outputs of an earlier one-step stage on the same noise (not in the paper; cheap, for compressed models)."""

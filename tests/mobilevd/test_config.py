@@ -196,6 +196,11 @@ def test_mistakes_in_the_file(file: Path, line: str, wanted: list[str]) -> None:
         ),
         (
             "r1_weight: 2",
+            "teacher: low",
+            ["demo.yaml:17: stages.2.objective: teacher is 'low', but distillation_weight is 0"],
+        ),
+        (
+            "r1_weight: 2",
             "distillation_weight: 2",
             ["stages.pruning.objective: distillation needs an adversarially trained stage before it", "there: none"],
         ),

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import set_phone_form
+from mobilevd.nn.ops import PLAIN_ATTENTION_KEYS, ScaledDotProduct, set_phone_form
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
 from tests.mobilevd.unets import inputs, relative_error, run, small_config, small_unet
 
@@ -66,6 +66,23 @@ def test_no_tensor_of_the_body_has_rank_above_4(form: str, phone_form: bool) -> 
     with torch.no_grad(), watch:
         unet.denoise_frames(sample.flatten(0, 1), unet.embed_time(timestep, ids), embedding, sample.shape[1])
     assert watch.rank == 4, f"{watch.worst} made a tensor of rank {watch.rank}"
+
+
+@pytest.mark.parametrize("keys", [8, PLAIN_ATTENTION_KEYS + 8], ids=["plain products", "fused kernel"])
+def test_attention_in_half_precision_training_is_that_of_full_precision(keys: int) -> None:
+    """Outputs and gradients against float64, to what bfloat16 carries (2^-8)."""
+    torch.manual_seed(0)
+    exact = [torch.randn(2, 2, keys, 16, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    weight = torch.randn(2, 2, keys, 16, dtype=torch.float64)
+    q, k, v = exact
+    reference = torch.softmax(0.3 * q @ k.transpose(2, 3), dim=-1) @ v
+    ours = ScaledDotProduct(0.3)(*rounded)
+    assert ours.dtype == torch.bfloat16 and relative_error(ours.double(), reference) < 2e-2
+    wanted = torch.autograd.grad((reference * weight).sum(), exact)
+    found = torch.autograd.grad((ours.double() * weight).sum(), rounded)
+    for ours_gradient, gradient in zip(found, wanted, strict=True):
+        assert relative_error(ours_gradient.double(), gradient) < 3e-2
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -44,8 +44,8 @@ def test_only_the_student_learns() -> None:
     loss, _ = objective.loss("generator", student, source().draw(2, step_generator(0)), step_generator(1))
     loss.backward()
     assert float(student.conv_in.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
-    assert all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
-    assert not objective.teacher.training
+    assert all(p.grad is None and not p.requires_grad for p in objective.teacher.unet.parameters())
+    assert not objective.teacher.unet.training
 
 
 def test_a_disturbed_student_comes_back_to_its_teacher(tmp_path: Path) -> None:

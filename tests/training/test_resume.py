@@ -67,12 +67,13 @@ def test_sigkill_and_the_same_command_again_give_identical_bits(tmp_path: Path) 
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_ctrl_c_saves_and_the_same_call_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_schedulers_notice_saves_and_the_same_call_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     whole = trainer(tmp_path / "whole").run()
 
     def press(report: object) -> None:
         if report.step == 3:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path / "broken", checkpoint_every=100).run(press)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from mobilevd.unet import SpatioTemporalUNet
 from training.batch import Batch
 from training.discriminator import DiscriminatorHeads, FrozenEncoder
 from training.objectives.base import Phase
+from training.objectives.distillation import Teacher
 
 GRID_POINTS = 1000  # of the grid that the discriminator's noise levels are drawn from
 
@@ -69,7 +68,7 @@ class AdversarialObjective:
         self.r1_weight, self.huber_weight, self.huber_c = r1_weight, huber_weight, huber_c
         self.heads_learning_rate = heads_learning_rate
         self.discriminator_steps_first = discriminator_steps_first
-        self.teacher = None if teacher is None else teacher.requires_grad_(False).eval()
+        self.teacher = None if teacher is None else Teacher(teacher)
         self.distillation_weight = distillation_weight
 
     def modules(self) -> dict[str, nn.Module]:
@@ -153,10 +152,7 @@ class AdversarialObjective:
         figures = {"loss_g": float(adversarial.detach()), "huber": float(reconstruction.detach())}
         loss = adversarial + self.huber_weight * reconstruction
         if self.teacher is not None:
-            cast(nn.Module, self.teacher).to(noised.device)
-            with torch.no_grad():
-                target = denoise(self.teacher, noised, sigma, batch.conditions)
-            distance = (estimate - target).float().pow(2).mean()
+            distance = self.teacher.distance(estimate, noised, sigma, batch.conditions)
             loss = loss + self.distillation_weight * distance
             figures["teacher"] = float(distance.detach())
         return loss, figures

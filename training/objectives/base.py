@@ -45,3 +45,16 @@ class Objective(Protocol):
     def learning_rate(self, phase: str, default: float) -> float:
         """Learning rate of the phase's optimizer."""
         ...
+
+
+class GeneratorOnly:
+    """The phases of an objective that trains the UNet and nothing beside it, at the stage's own learning rate."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {}
+
+    def phases(self, step: int) -> list[Phase]:
+        return [Phase("generator", draws_gates=True)]
+
+    def learning_rate(self, phase: str, default: float) -> float:
+        return default

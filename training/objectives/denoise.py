@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mobilevd.diffusion.preconditioning import Network, denoise, loss_weight
 from mobilevd.diffusion.sigmas import lognormal_sigmas
 from training.batch import Batch
-from training.objectives.base import Phase
+from training.objectives.base import GeneratorOnly
 
 
-class DenoiseObjective:
+class DenoiseObjective(GeneratorOnly):
     """E[ (1+s^2)/s^2 |D(x0 + s n; s) - x0|^2 ], ln s ~ N(p_mean, p_std^2), conditions dropped now and then.
 
     Args:
@@ -22,15 +22,6 @@ class DenoiseObjective:
 
     def __init__(self, p_mean: float, p_std: float, conditioning_dropout: float) -> None:
         self.p_mean, self.p_std, self.conditioning_dropout = p_mean, p_std, conditioning_dropout
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {}
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("generator", draws_gates=True)]
-
-    def learning_rate(self, phase: str, default: float) -> float:
-        return default
 
     def loss(
         self, phase: str, unet: Network, batch: Batch, generator: torch.Generator
