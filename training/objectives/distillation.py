@@ -24,7 +24,7 @@ class Teacher:
         self.unet = unet.requires_grad_(False).eval()
 
     def distance(self, estimate: Tensor, noised: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
-        """Mean squared difference between `estimate` and the teacher's own from the same `noised` (B, T, 4, h, w), sigma (B,)."""
+        """Mean squared difference between `estimate` and the teacher's own from the same `noised` (B, T, 4, h, w)."""
         cast(nn.Module, self.unet).to(noised.device)
         with torch.no_grad():
             target = denoise(self.unet, noised, sigma, conditions)
