@@ -40,9 +40,8 @@ from device_runner.bundle import read_bundle  # noqa: E402
 from device_runner.measure import measure  # noqa: E402
 from device_runner.protocol import Protocol  # noqa: E402
 from export.bundle import export_bundle  # noqa: E402
-from export.one_step import OneStepGenerator  # noqa: E402
+from export.one_step import OneStepGenerator, OneStepSettings  # noqa: E402
 from export.parity import psnr_db  # noqa: E402
-from mobilevd.diffusion.conditioning import added_time_ids  # noqa: E402
 from mobilevd.unet import SpatioTemporalUNet  # noqa: E402
 
 MEDIUM: dict[str, Any] = {
@@ -53,7 +52,7 @@ MEDIUM: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {**MEDIUM, "block_out_channels": (32, 32, 64, 64), "num_attention_heads": (1, 1, 2, 2)}
 FRAMES, HEIGHT, WIDTH, SIGMA = 14, 32, 64, 700.0
-CONDITION = {"fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02}
+SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, SIGMA)
 
 
 class OneStepDiffusers(nn.Module):
@@ -64,7 +63,7 @@ class OneStepDiffusers(nn.Module):
         self.unet = unet
         self.factors = (like.noise_to_input, like.noise_to_output, like.network_to_output)
         self.register_buffer("timestep", torch.tensor([0.25 * torch.tensor(SIGMA).log()]))
-        self.register_buffer("ids", added_time_ids(1, **CONDITION))
+        self.register_buffer("ids", SETTINGS.time_ids())
 
     def forward(self, noise: Tensor, image_latents: Tensor, image_embedding: Tensor) -> Tensor:
         to_input, to_output, network = self.factors
@@ -111,16 +110,13 @@ def main() -> None:
     unet = SpatioTemporalUNet(**(QUICK if arguments.quick else MEDIUM)).eval()
     unet.save_svd(work / "unet")
     theirs = UNetSpatioTemporalConditionModel.from_pretrained(work / "unet").eval()
-    ours = OneStepGenerator(unet, SIGMA, num_frames=FRAMES, **CONDITION)
+    ours = OneStepGenerator(unet, SETTINGS)
     diffusers_model = OneStepDiffusers(theirs, ours).eval()
     inputs = (torch.randn(FRAMES, 4, HEIGHT, WIDTH), torch.randn(1, 4, HEIGHT, WIDTH), torch.randn(1, 1, 1024))
     named: dict[str, Tensor] = dict(zip(("noise", "image_latents", "image_embedding"), inputs, strict=True))
 
     started = time.perf_counter()
-    manifest = export_bundle(
-        unet, work / "bundle", name="medium", sigma=SIGMA, latent_height=HEIGHT, latent_width=WIDTH, num_frames=FRAMES,
-        inputs=named, **CONDITION,
-    )  # fmt: skip
+    manifest = export_bundle(unet, work / "bundle", SETTINGS, name="medium", inputs=named)
     export_s = time.perf_counter() - started
     session = onnx_session(diffusers_model, inputs, work / "diffusers.onnx", arguments.threads)
     feed = {key: value.numpy() for key, value in named.items()}

@@ -1,13 +1,15 @@
-"""What of a program runs in its backend and what is left outside: read from the .pte file itself."""
+"""What of a program runs in its backend, and what is left outside: read from the program itself."""
 
 from __future__ import annotations
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from executorch.exir._serialize._program import deserialize_pte_binary
-from executorch.exir.schema import DelegateCall, ExecutionPlan, KernelCall
-from executorch.exir.schema import Tensor as ProgramTensor
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from export.operator_counts import node_flops
 
 MAX_SHAPES = 4  # of one operator outside; the rest repeats
 
@@ -23,35 +25,67 @@ class OutsideOperator:
 
 @dataclass(frozen=True)
 class Delegation:
-    """Number of delegates of a program, and the operators outside of them."""
+    """Where a program's operators run.
+
+    Attributes:
+        delegates: parts handed to the backend, each as one; every border between two costs copies.
+        operators_outside: those that the runtime's plain kernels compute.
+        operators_inside: number of operators in the delegates.
+        flops_share: part of the floating-point operations that is inside, 0 to 1; 1 where there are none at all.
+    """
 
     delegates: int
     operators_outside: list[OutsideOperator]
+    operators_inside: int
+    flops_share: float
+
+    @property
+    def operator_share(self) -> float:
+        """Part of the operators that is inside, 0 to 1."""
+        total = self.operators_inside + sum(o.count for o in self.operators_outside)
+        return self.operators_inside / total if total else 1.0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "operator_share": self.operator_share}
 
 
-def delegation_of(program: bytes, method: str = "forward") -> Delegation:
-    """Count the calls of a method of a .pte file's content."""
-    plans = deserialize_pte_binary(program).program.execution_plan
-    plan = next(plan for plan in plans if plan.name == method)
-    delegates: set[int] = set()
-    outside: dict[str, OutsideOperator] = {}
-    for chain in plan.chains:
-        for instruction in chain.instructions:
-            call = instruction.instr_args
-            if isinstance(call, DelegateCall):
-                delegates.add(call.delegate_index)
-            elif isinstance(call, KernelCall):
-                operator = plan.operators[call.op_index]
-                name = f"{operator.name}.{operator.overload}" if operator.overload else operator.name
-                before = outside.get(name, OutsideOperator(name, 0, []))
-                shapes = [*before.shapes, _shapes(plan, call.args)][:MAX_SHAPES]
-                outside[name] = OutsideOperator(name, before.count + 1, shapes)
-    return Delegation(len(delegates), sorted(outside.values(), key=lambda o: -o.count))
+class OutsideCounter:
+    """Gathers operators outside by name."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, OutsideOperator] = {}
+
+    def add(self, op: str, shapes: list[list[int]]) -> None:
+        before = self._found.get(op, OutsideOperator(op, 0, []))
+        self._found[op] = OutsideOperator(op, before.count + 1, [*before.shapes, shapes][:MAX_SHAPES])
+
+    def result(self) -> list[OutsideOperator]:
+        """The most frequent first."""
+        return sorted(self._found.values(), key=lambda o: -o.count)
 
 
-def _shapes(plan: ExecutionPlan, arguments: list[int]) -> list[list[int]]:
-    values = [plan.values[index].val for index in arguments]
-    return [list(value.sizes) for value in values if isinstance(value, ProgramTensor)]
+def delegation_of_edge(program: ExportedProgram) -> Delegation:
+    """Of a program that ExecuTorch's partitioners went over (`EdgeProgramManager.exported_program()`)."""
+    delegates = inside = flops_inside = flops_outside = 0
+    outside = OutsideCounter()
+    modules = dict(program.graph_module.named_modules())
+    for node in program.graph.nodes:
+        if node.op != "call_function" or node.target is operator.getitem:
+            continue
+        if "executorch_call_delegate" in str(node.target):
+            delegates += 1
+            lowered: Any = modules[str(node.args[0].target)]
+            for inner in lowered.original_module.graph.nodes:
+                if inner.op == "call_function" and inner.target is not operator.getitem:
+                    inside += 1
+                    flops_inside += node_flops(inner)
+        else:
+            outside.add(str(getattr(node.target, "_op", node.target)), _shapes(node))
+            flops_outside += node_flops(node)
+    total = flops_inside + flops_outside
+    return Delegation(delegates, outside.result(), inside, flops_inside / total if total else 1.0)
+
+
+def _shapes(node: fx.Node) -> list[list[int]]:
+    values = [source.meta.get("val") for source in node.all_input_nodes]
+    return [list(value.shape) for value in values if isinstance(value, Tensor)]

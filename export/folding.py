@@ -1,7 +1,7 @@
 """What a fixed noise level lets be computed once: a copy of the UNet in the phone's spelling, with constants folded in.
 
 Every step is exact in the mathematics. What follows from constants alone without any algebra (frame positions, blend
-factors, reshaped weights) is left to constant propagation on the exported graph (`export/xnnpack.py`).
+factors, reshaped weights) is left to constant propagation on the exported graph.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from mobilevd.unet import SpatioTemporalUNet
 
 
 @torch.no_grad()
-def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor) -> SpatioTemporalUNet:
-    """A copy of `unet` for one noise level and micro-conditioning, in the phone's spelling; the caller's stays as it is.
+def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor | None) -> SpatioTemporalUNet:
+    """A copy of `unet` for one noise level, in the phone's spelling; the caller's stays as it is.
 
     Args:
         unet: finished (no live funnels or gates).
-        embedding: (1, E) what `embed_time` gives for that noise level and micro-conditioning.
+        embedding: (1, E) what `embed_time` gives for that noise level and one micro-conditioning: the copy gives the same
+            numbers for it, and ignores the one it is called with. None: the embedding remains an input.
 
     Returns:
-        A model for inference that gives the same numbers for this embedding, and ignores the one it is called with.
+        A model for inference.
     """
     folded = CrossAttention().begin(unet)  # one image token: the same output from one linear layer
     folded = copy.deepcopy(unet) if folded is unet else folded
     folded = folded.eval().requires_grad_(False)
     for module in folded.modules():
-        if isinstance(module, ResidualPart):
+        if isinstance(module, ResidualPart) and embedding is not None:
             _fold_time_embedding(module, embedding)
         elif isinstance(module, SpatioTemporalResBlock):
             _fold_blend(module)

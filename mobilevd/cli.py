@@ -133,12 +133,35 @@ def flops(
 def export(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
-    target: Annotated[list[str] | None, typer.Option(help="Runtime and backend; may be repeated.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Runtime and backend, NAME or NAME:PRECISION; may be repeated.", metavar="TARGET"),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="Of targets that name none; else each target's own.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second the model is conditioned on.")] = None,
+    motion_bucket: Annotated[float | None, typer.Option(help="Amount of motion it is conditioned on.")] = None,
+    conditioning_inputs: Annotated[
+        bool, typer.Option("--conditioning-inputs", help="Keep fps and motion bucket as inputs of the program.")
+    ] = False,
+    allow_low_parity: Annotated[
+        bool, typer.Option("--allow-low-parity", help="Write bundles whose outputs are below their precision's gate.")
+    ] = False,
 ) -> None:
-    """Export the one-step generator to a bundle for devices."""
+    """Export the one-step generator to bundles for devices."""
     from export.commands import export_model
 
-    export_model(model, target or ["executorch-xnnpack"], out)
+    export_model(
+        model,
+        target or ["executorch-xnnpack"],
+        out,
+        precision=precision,
+        conditioning={
+            "fps": fps,
+            "motion_bucket_id": motion_bucket,
+            "conditioning_inputs": conditioning_inputs or None,
+        },
+        allow_low_parity=allow_low_parity,
+    )
 
 
 @app.command()

@@ -21,7 +21,7 @@ from torch.export import ExportedProgram, export
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from export.delegation import OutsideOperator
+from export.delegation import Delegation, OutsideCounter, OutsideOperator, delegation_of_edge
 from export.xnnpack.graph import GraphBuilder, Unsupported, Value
 from export.xnnpack.operators import build
 
@@ -36,7 +36,7 @@ class NotDelegated(Exception):
         super().__init__(", ".join(f"{o.op} (x{o.count})" for o in operators))
 
 
-def lower_to_xnnpack(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
+def lower_to_xnnpack(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[bytes, Delegation]:
     """The content of a .pte file: `module` for float32 inputs of these shapes, as one XNNPACK delegate.
 
     Whatever depends on parameters and constants alone is computed here and stored.
@@ -46,10 +46,11 @@ def lower_to_xnnpack(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
     """
     with torch.no_grad(), _without_deprecations():
         program = export(module, tuple(inputs), strict=False)
-        return _emit(program, translate(program))
+        builder = translate(program)
+        return _emit(program, builder), Delegation(1, [], len(builder.nodes), 1.0)
 
 
-def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
+def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[bytes, Delegation]:
     """The same by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
@@ -61,7 +62,8 @@ def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> bytes:
             # the check refuses some operators that the portable kernels do have
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
-        return bytes(edge.to_executorch().buffer)
+        delegation = delegation_of_edge(edge.exported_program())
+        return bytes(edge.to_executorch().buffer), delegation
 
 
 def translate(program: ExportedProgram) -> GraphBuilder:
@@ -72,7 +74,7 @@ def translate(program: ExportedProgram) -> GraphBuilder:
     """
     builder = GraphBuilder()
     env: dict[fx.Node, object] = {}
-    outside: dict[str, OutsideOperator] = {}
+    outside = OutsideCounter()
     tensors = {**program.state_dict, **program.constants}
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
     for node in program.graph.nodes:
@@ -93,19 +95,14 @@ def translate(program: ExportedProgram) -> GraphBuilder:
             try:
                 env[node] = build(builder, node.target, *known)
             except Unsupported as error:
-                _note(outside, f"{node.target}: {error}", node)
-        elif node.op == "output" and not outside:
+                shapes = [n.meta["val"].shape for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
+                outside.add(f"{node.target}: {error}", [list(shape) for shape in shapes])
+        elif node.op == "output" and not outside.result():
             for result in node.args[0]:
                 builder.output(cast(Value, env[result]))
-    if outside:
-        raise NotDelegated(list(outside.values()))
+    if outside.result():
+        raise NotDelegated(outside.result())
     return builder
-
-
-def _note(outside: dict[str, OutsideOperator], op: str, node: fx.Node) -> None:
-    shapes = [list(n.meta["val"].shape) for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
-    before = outside.get(op, OutsideOperator(op, 0, []))
-    outside[op] = OutsideOperator(op, before.count + 1, [*before.shapes[:3], shapes])
 
 
 class _Signature(nn.Module):

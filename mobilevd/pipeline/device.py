@@ -10,6 +10,7 @@ import torch
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
 from export.bundle import export_bundle
+from export.one_step import OneStepSettings
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
@@ -39,15 +40,17 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     return export_bundle(
         unet,
         bundle,
+        OneStepSettings(
+            latent_height=height,
+            latent_width=width,
+            num_frames=data.num_frames,
+            sigma=diffusion.sigma_max,
+            fps=data.fps,
+            motion_bucket_id=data.motion_bucket_id,
+            noise_aug_strength=diffusion.noise_aug_strength,
+            spatial_factor=codec.spatial_factor,
+        ),
         name=f"{config.name}/{entry.name}",
-        sigma=diffusion.sigma_max,
-        fps=data.fps,
-        motion_bucket_id=data.motion_bucket_id,
-        noise_aug_strength=diffusion.noise_aug_strength,
-        num_frames=data.num_frames,
-        latent_height=height,
-        latent_width=width,
-        spatial_factor=codec.spatial_factor,
         inputs={
             "noise": noise,
             "image_latents": conditions.image_latents.cpu(),
@@ -56,7 +59,6 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         target=config.export.target,
         precision=config.export.precision,
         flops=count.flops,
-        parameters=count.parameters,
     )
 
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from export import bundle as bundle_module
+from export import proof
 from export.bundle import export_bundle
 from export.commands import export_model
-from export.one_step import OneStepGenerator
-from export.parity import Parity, compare, run_program
+from export.executorch_runtime import run_pte
+from export.one_step import OneStepGenerator, OneStepSettings
+from export.parity import Parity, compare
 from export.xnnpack import NotDelegated, lower_to_xnnpack
 from mobilevd.diffusion.conditioning import added_time_ids
 from mobilevd.diffusion.preconditioning import Conditions
@@ -26,10 +27,7 @@ from mobilevd.transforms import make_transform
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8
-CONSTANTS: dict[str, Any] = {
-    "name": "test", "sigma": 700.0, "fps": 7, "motion_bucket_id": 127, "noise_aug_strength": 0.02,
-    "latent_height": HEIGHT, "latent_width": WIDTH, "num_frames": FRAMES, "spatial_factor": 4,
-}  # fmt: skip
+SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, spatial_factor=4)
 
 
 def unet(**changes: Any) -> SpatioTemporalUNet:
@@ -78,9 +76,11 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
     """Against the one-step generator of `mobilevd/diffusion`, which knows nothing of export."""
     model = compressed(*MODELS[name])
     real = {"image_latents": torch.randn(1, 4, HEIGHT, WIDTH), "image_embedding": torch.randn(1, 1, 16)}
-    manifest = export_bundle(model, tmp_path / "bundle", inputs=real, **CONSTANTS)
+    manifest = export_bundle(model, tmp_path / "bundle", SETTINGS, name="test", inputs=real)
     program = manifest["programs"]["unet"]
-    assert program["delegation"] == {"delegates": 1, "operators_outside": []}
+    delegation = program["delegation"]
+    assert (delegation["delegates"], delegation["operators_outside"]) == (1, [])
+    assert delegation["operators_inside"] > 50 and delegation["operator_share"] == delegation["flops_share"] == 1
     assert {check["inputs"] for check in program["parity"]["checks"]} == {"noise", "latents"}
     assert all(check["psnr_db"] >= 100 for check in program["parity"]["checks"])
 
@@ -88,7 +88,7 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
     conditions = Conditions(real["image_latents"], real["image_embedding"], added_time_ids(1, 7, 127, 0.02))
     with torch.no_grad():
         expected = generate_one_step(model, noise[None], 700.0, conditions)[0]
-    output = run_program(tmp_path / "bundle" / "unet.pte", [noise, *real.values()])[0]
+    output = run_pte(tmp_path / "bundle" / "unet.pte", [noise, *real.values()])[0]
     assert compare(output, expected).psnr_db >= 100
 
 
@@ -96,7 +96,7 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], SpatioTemporalUNet]:
     model = unet()
     folder = tmp_path_factory.mktemp("exported") / "bundle"
-    return folder, export_bundle(model, folder, **CONSTANTS), model
+    return folder, export_bundle(model, folder, SETTINGS, name="test"), model
 
 
 def test_the_manifest_describes_every_file(exported: tuple[Path, dict[str, Any], SpatioTemporalUNet]) -> None:
@@ -119,7 +119,7 @@ def test_the_reference_tensors_are_the_models_answer(exported: tuple[Path, dict[
 
     inputs = [read(entry) for entry in program["inputs"]]
     assert [entry["name"] for entry in program["inputs"]] == ["noise", "image_latents", "image_embedding"]
-    generator = OneStepGenerator(model, 700.0, 7, 127, 0.02, FRAMES)
+    generator = OneStepGenerator(model, SETTINGS)
     with torch.no_grad():
         torch.testing.assert_close(read(program["outputs"][0]), generator(*inputs), rtol=1e-5, atol=1e-6)
 
@@ -127,7 +127,7 @@ def test_the_reference_tensors_are_the_models_answer(exported: tuple[Path, dict[
 def test_exporting_leaves_the_model_as_it_was() -> None:
     model = unet().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    generator = OneStepGenerator(model, 700.0, 7, 127, 0.02, FRAMES)
+    generator = OneStepGenerator(model, SETTINGS)
     from export.folding import fold_for_phone
 
     fold_for_phone(model, generator.embedding)
@@ -138,25 +138,25 @@ def test_a_failing_export_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pyt
     old = tmp_path / "bundle"
     old.mkdir()
     (old / "manifest.json").write_text("old")
-    monkeypatch.setattr(bundle_module, "compare", lambda *args: Parity(42.0, 40.0, 0.1))
+    monkeypatch.setattr(proof, "compare", lambda *args: Parity(42.0, 40.0, 0.1))
     with pytest.raises(UserError, match=r"42\.0 dB PSNR.*below the 100 dB that fp32 must reach"):
-        export_bundle(unet(), old, **CONSTANTS)
+        export_bundle(unet(), old, SETTINGS, name="test")
     assert (old / "manifest.json").read_text() == "old" and list(tmp_path.iterdir()) == [old]
 
 
 def test_unfinished_models_and_unknown_targets_are_refused(tmp_path: Path) -> None:
     live = make_transform({"kind": "funnels", "attention": 0.5}).begin(unet())
     with pytest.raises(UserError, match="finish the stage 'funnels'"):
-        export_bundle(live, tmp_path / "a", **CONSTANTS)
+        export_bundle(live, tmp_path / "a", SETTINGS, name="test")
     gated = make_transform({"kind": "temporal_pruning", "keep": 3}).begin(unet())
     with pytest.raises(UserError, match="finish the stage 'temporal_pruning'"):
-        export_bundle(gated, tmp_path / "b", **CONSTANTS)
+        export_bundle(gated, tmp_path / "b", SETTINGS, name="test")
     with pytest.raises(UserError, match="unknown target 'tpu'; known are executorch-xnnpack"):
-        export_bundle(unet(), tmp_path / "c", target="tpu", **CONSTANTS)
+        export_bundle(unet(), tmp_path / "c", SETTINGS, name="test", target="tpu")
     with pytest.raises(UserError, match="no precision 'fp8'; it has fp32"):
-        export_bundle(unet(), tmp_path / "d", precision="fp8", **CONSTANTS)
+        export_bundle(unet(), tmp_path / "d", SETTINGS, name="test", precision="fp8")
     with pytest.raises(UserError, match="divisible by 2"):
-        export_bundle(unet(), tmp_path / "e", **{**CONSTANTS, "latent_height": 7})
+        export_bundle(unet(), tmp_path / "e", OneStepSettings(7, WIDTH, FRAMES), name="test")
     assert not list(tmp_path.iterdir())
 
 
@@ -174,8 +174,8 @@ def test_the_command_takes_the_models_own_size(tmp_path: Path) -> None:
     unet(sample_size=[4, 8]).save_pretrained(tmp_path / "model")
     console = Console(record=True, width=120)
     manifests = export_model(tmp_path / "model", ["executorch-xnnpack"], tmp_path / "out", console=console)
-    assert manifests["executorch-xnnpack"]["model"]["latent_width"] == 8
-    assert (tmp_path / "out" / "unet.pte").is_file() and "none" in console.export_text()
+    assert manifests["out"]["model"]["latent_width"] == 8
+    assert (tmp_path / "out" / "unet.pte").is_file() and "100% FLOPs" in console.export_text()
 
 
 def test_figures_of_parity_by_hand() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from export.folding import fold_for_phone
-from export.one_step import OneStepGenerator
+from export.one_step import OneStepGenerator, OneStepSettings
 from mobilevd.nn import ops
 from mobilevd.nn.resnet import ResidualPart
 from mobilevd.unet import SpatioTemporalUNet
@@ -48,7 +48,7 @@ def randomized(**changes: Any) -> SpatioTemporalUNet:
 )  # fmt: skip
 def test_folding_changes_no_number(changes: dict[str, Any]) -> None:
     unet = randomized(**changes)
-    generator = OneStepGenerator(unet, 700.0, 7, 127, 0.02, FRAMES)
+    generator = OneStepGenerator(unet, OneStepSettings(*SIZE, FRAMES))
     arguments = inputs(unet)
     with torch.no_grad():
         expected = generator(*arguments)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.export import export
 
-from export.delegation import delegation_of
-from export.parity import run_program
+from export.executorch_runtime import run_pte
 from export.xnnpack import lower_by_partitioner, lower_to_xnnpack
 from export.xnnpack.graph import GraphBuilder
 from export.xnnpack.lowering import translate
@@ -127,8 +126,8 @@ class Operators(nn.Module):
 
 
 def run(module: nn.Module, inputs: list[Tensor], folder: Path) -> list[Tensor]:
-    (folder / "program.pte").write_bytes(lower_to_xnnpack(module, inputs))
-    return run_program(folder / "program.pte", inputs)
+    (folder / "program.pte").write_bytes(lower_to_xnnpack(module, inputs)[0])
+    return run_pte(folder / "program.pte", inputs)
 
 
 def test_every_operator_gives_pytorchs_numbers(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_the_slow_way_leaves_operators_outside_and_they_are_counted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cumsum(torch.sigmoid(x), dim=1) * x
 
-    delegation: dict[str, Any] = delegation_of(lower_by_partitioner(Odd(), [torch.randn(2, 3)])).to_json()
+    delegation: dict[str, Any] = lower_by_partitioner(Odd(), [torch.randn(2, 3)])[1].to_json()
     assert delegation["delegates"] == 2
     (outside,) = [o for o in delegation["operators_outside"] if "cumsum" in o["op"]]
     assert outside["count"] == 1 and [2, 3] in outside["shapes"][0]

@@ -1,0 +1,71 @@
+"""The proof that comes with every program: its outputs against the model's, and the gate they must pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export.parity import Parity, compare
+from export.program import Program
+from export.targets.base import LayerPrecisions, Target
+from export.worst_blocks import worst_blocks
+from mobilevd.errors import UserError
+
+WORST_NAMED = 5
+DEVICE_MARGIN_DB = 3.0
+"""Where low parity was allowed, a device's outputs may be this much further from the reference than this host's."""
+
+
+def prove(program: Program, target: Target, file: Path) -> dict[str, list[Parity]]:
+    """Run the program in `file` on every case: by kind, an entry per output."""
+    checks = {}
+    for kind, inputs in program.cases.items():
+        got = target.run(file, list(inputs.values()))
+        pairs = zip(got, program.references[kind], strict=True)
+        checks[kind] = [compare(output.reshape(reference.shape), reference) for output, reference in pairs]
+    return checks
+
+
+def check_gate(
+    program: Program,
+    target: Target,
+    precision: str,
+    layers: LayerPrecisions | None,
+    checks: dict[str, list[Parity]],
+    gate: float,
+) -> None:
+    """Raise UserError, naming the blocks that lose most, if an output is below the gate."""
+    kind, index, check = min(
+        ((kind, i, check) for kind, each in checks.items() for i, check in enumerate(each)),
+        key=lambda item: item[2].psnr_db,
+    )
+    if check.psnr_db >= gate:
+        return
+    with torch.no_grad():
+        worst = worst_blocks(program, target, precision, layers)[:WORST_NAMED]
+    named = ", ".join(f"{loss.name} (its output {loss.snr_db:.1f} dB SNR)" for loss in worst)
+    raise UserError(
+        f"export of {program.name} to {target.name}: its output {program.outputs[index]} on {kind} is "
+        f"{check.psnr_db:.1f} dB PSNR from the model's, below the {gate:g} dB that {precision} must reach (largest error "
+        f"{check.max_abs_error:.2g}); nothing was written. Most is lost in: {named or 'no block of its own'}. Choose a "
+        "higher precision, keep these blocks higher (--min-psnr), or take it as it is with --allow-low-parity"
+    )
+
+
+def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> dict[str, Any]:
+    """The manifest's `parity` of a program that was run: the last kind's (real latents where given), and every check."""
+    kind = list(checks)[-1]
+    worst = min(checks[kind], key=lambda check: check.psnr_db)
+    every = [
+        {"inputs": key, "output": name, **vars(check)}
+        for key, each in checks.items()
+        for name, check in zip(outputs, each, strict=True)
+    ]
+    return {"executed_here": True, **vars(worst), "inputs": kind, "checks": every}
+
+
+def not_executed_entry(reason: str) -> dict[str, Any]:
+    """The manifest's `parity` of a program that no runtime here can run."""
+    return {"executed_here": False, "reason": f"not executed here: {reason}"}

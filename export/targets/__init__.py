@@ -1,0 +1,31 @@
+"""The targets, one file each: what a bundle can be exported to."""
+
+from __future__ import annotations
+
+from export.targets.base import LayerPrecisions, Target
+from export.targets.executorch_xnnpack import ExecutorchXnnpack
+from mobilevd.errors import UserError
+
+TARGETS: dict[str, Target] = {target.name: target for target in (ExecutorchXnnpack(),)}
+"""All targets by name. Their libraries are imported when they are used."""
+
+__all__ = ["TARGETS", "LayerPrecisions", "Target", "find_target", "parse_target"]
+
+
+def find_target(name: str) -> Target:
+    """The target of that name; UserError lists the known ones."""
+    if name not in TARGETS:
+        raise UserError(f"unknown target {name!r}; known are {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def parse_target(text: str, precision: str | None = None) -> tuple[Target, str]:
+    """`NAME` or `NAME:PRECISION` -> the target and its precision; without one, `precision`, or the target's default.
+
+    Raises UserError for what is not known.
+    """
+    name, _, own = text.partition(":")
+    target = find_target(name)
+    chosen = own or precision or target.precisions[0]
+    target.check_precision(chosen)
+    return target, chosen

@@ -1,0 +1,59 @@
+"""What a target is: a runtime with its backend, the precisions it has, and how a program gets there."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from export.delegation import Delegation
+from export.program import Program
+from mobilevd.errors import UserError
+
+LayerPrecisions = Mapping[str, str]
+"""Exceptions from a program's precision: name of a submodule (all layers inside it) -> its own precision."""
+
+
+class Target(ABC):
+    """A runtime and backend that programs are lowered to.
+
+    Attributes:
+        name: as the user says it.
+        precisions: what it can be asked for; the first is the default.
+        suffix: of the program's file (or folder: `.mlpackage`).
+        phone_form: whether operators are spelled for it as small pieces (`mobilevd/nn/ops.py`), or natively.
+        not_executed: why its programs cannot be run on this host; None where they can.
+        tools: packages that made the program, for the manifest.
+    """
+
+    name: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+    suffix: ClassVar[str]
+    phone_form: ClassVar[bool] = False
+    not_executed: ClassVar[str | None] = None
+    tools: ClassVar[tuple[str, ...]] = ()
+
+    def check_available(self) -> None:
+        """Raise UserError if something that this target needs is not on this machine: what, which version, and where."""
+        return
+
+    def check_precision(self, precision: str) -> None:
+        """Raise UserError, listing the known ones, for a precision that this target does not have."""
+        if precision not in self.precisions:
+            raise UserError(f"target {self.name} has no precision {precision!r}; it has {', '.join(self.precisions)}")
+
+    @abstractmethod
+    def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
+        """Write `program` to `file`, and say what of it runs in the backend.
+
+        Args:
+            precision: one of `precisions`.
+            layers: layers that get another precision than the rest.
+        """
+
+    @abstractmethod
+    def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
+        """Run a program on this host; only where `not_executed` is None."""

@@ -1,0 +1,127 @@
+"""The bundle's first program: the folded one-step generator, with the inputs it is proven and calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from export.folding import fold_for_phone
+from export.one_step import CONDITIONING_INPUT, INPUTS, OneStepGenerator, OneStepSettings
+from export.operator_counts import OperatorCounts, count_operators
+from export.program import Inputs, Program
+from mobilevd.errors import UserError
+from mobilevd.nn.ops import set_phone_form
+from mobilevd.unet import SpatioTemporalUNet
+
+NAME = "unet"
+OUTPUT = "latents"
+NOISE_SEED = 0  # of the inputs that parity is checked on, besides the given ones
+CALIBRATION_SEED = 1  # of those that ranges are taken from
+CALIBRATION_INPUTS = 8
+
+
+def unet_program(
+    unet: SpatioTemporalUNet,
+    settings: OneStepSettings,
+    inputs: Mapping[str, Tensor] | None = None,
+    calibration: Sequence[Mapping[str, Tensor]] = (),
+) -> Program:
+    """The generator of a finished model, folded; the model is left as it is.
+
+    Args:
+        inputs: real `image_latents` (1, 4, h, w) and `image_embedding` (1, 1, D), and `noise` (T, 4, h, w) if wanted:
+            a case of its own beside noise alone.
+        calibration: more of the same, for quantized ranges; noise is drawn where it is missing. Empty: noise alone.
+
+    Raises:
+        UserError: unfinished model, size that does not fit it, wrong inputs.
+    """
+    unet.check_size(settings.num_frames, settings.latent_height, settings.latent_width)
+    was_training = unet.training
+    generator = OneStepGenerator(unet.eval(), settings)
+    try:
+        shapes = _shapes(unet, settings)
+        noise = _noise(shapes, settings, NOISE_SEED)
+        cases = {"noise": noise}
+        if inputs is not None:
+            cases["latents"] = _checked(inputs, shapes, noise)
+        with torch.no_grad():
+            references = {kind: [generator(*tensors.values())] for kind, tensors in cases.items()}
+    finally:
+        unet.train(was_training)
+    generator.unet = fold_for_phone(unet, None if settings.conditioning_inputs else generator.embedding)
+    drawn = [_noise(shapes, settings, CALIBRATION_SEED + i) for i in range(len(calibration) or CALIBRATION_INPUTS)]
+    given = (
+        [_checked(one, shapes, other) for one, other in zip(calibration, drawn, strict=False)] if calibration else drawn
+    )
+    return Program(NAME, generator.eval(), cases, references, (OUTPUT,), given)
+
+
+def folding_report(unet: SpatioTemporalUNet, program: Program) -> dict[str, dict[str, int]]:
+    """Operators and floating-point operations of a program before and after folding, both in PyTorch's own operators."""
+
+    class Unfolded(torch.nn.Module):
+        """Everything that one evaluation of the sampler does: the noise level and the conditioning are inputs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, noise: Tensor, image: Tensor, embedding: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
+            generator = cast(OneStepGenerator, program.module)
+            x = torch.cat([noise * generator.noise_to_input, image.expand(noise.shape[0], -1, -1, -1)], dim=1)
+            out = self.unet.denoise_frames(x, self.unet.embed_time(timestep, ids), embedding, noise.shape[0])
+            return noise * generator.noise_to_output + out * generator.network_to_output
+
+    generator = cast(OneStepGenerator, program.module)
+    arguments = (*program.example[: len(INPUTS)], generator.timestep, generator.settings.time_ids())
+    was_training = unet.training
+    unet.eval()
+    set_phone_form(program.module, False)
+    try:
+        with torch.no_grad():
+            before = count_operators(torch.export.export(Unfolded(), arguments, strict=False))
+            after = count_operators(torch.export.export(program.module, program.example, strict=False))
+    finally:
+        unet.train(was_training)
+    return {"before": _as_json(before), "after": _as_json(after)}
+
+
+def _as_json(counts: OperatorCounts) -> dict[str, int]:
+    return {"operators": counts.operators, "flops": counts.flops}
+
+
+def _shapes(unet: SpatioTemporalUNet, settings: OneStepSettings) -> dict[str, tuple[int, ...]]:
+    channels, context = int(unet.config["out_channels"]), unet.config["cross_attention_dim"]
+    size = (settings.latent_height, settings.latent_width)
+    return {
+        "noise": (settings.num_frames, channels, *size),
+        "image_latents": (1, int(unet.config["in_channels"]) - channels, *size),
+        "image_embedding": (1, 1, context if isinstance(context, int) else context[0]),
+    }
+
+
+def _noise(shapes: Mapping[str, tuple[int, ...]], settings: OneStepSettings, seed: int) -> dict[str, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    drawn = {key: torch.randn(shapes[key], generator=random) for key in INPUTS}
+    return {**drawn, CONDITIONING_INPUT: settings.time_ids()} if settings.conditioning_inputs else drawn
+
+
+def _checked(inputs: Inputs, shapes: Mapping[str, tuple[int, ...]], noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The given inputs in the program's order, with what may be missing from `noise`."""
+    if unknown := set(inputs) - set(noise):
+        raise UserError(f"export: unknown input {sorted(unknown)[0]!r}; the program takes {', '.join(noise)}")
+    complete = {}
+    for key, drawn in noise.items():
+        tensor = inputs.get(key, drawn if key in ("noise", CONDITIONING_INPUT) else None)
+        if tensor is None:
+            raise UserError(f"export: the input {key} is missing; real inputs need image_latents and image_embedding")
+        if tuple(tensor.shape) != tuple(drawn.shape):
+            raise UserError(
+                f"export: the input {key} has shape {tuple(tensor.shape)}, the program's is {tuple(drawn.shape)}"
+            )
+        complete[key] = tensor.detach().to("cpu", torch.float32).contiguous()
+    return complete
