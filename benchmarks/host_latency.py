@@ -1,4 +1,4 @@
-"""Latency of one UNet evaluation on this host: our exported program against diffusers and ONNX Runtime.
+"""Latency of one UNet evaluation on this host: our exported programs against diffusers, torch.compile, ONNX Runtime.
 
 One run, same weights, same threads, the engines taking turns round by round, so that whatever else the machine does
 meets all of them. Figures are medians; ratios are medians of the ratios within a round.
@@ -6,92 +6,85 @@ meets all of them. Figures are medians; ratios are medians of the ratios within 
     python benchmarks/host_latency.py [--threads 2] [--rounds 7] [--quick]
 
 Engines:
-    program       the .pte of the one-step generator (XNNPACK), run by the C++ runner in a process of its own
-    diffusers     UNetSpatioTemporalConditionModel, eager
-    ours, eager   SpatioTemporalUNet, eager (native form)
-    onnxruntime   diffusers' UNet exported with torch.onnx.export(dynamo=True)
+    program                the .pte of the one-step generator (XNNPACK), run by the C++ runner in a process of its own
+    program, int8          the same with static int8 layers
+    program, 8da8w         the same with 8-bit weights, ranges of activations measured at run time
+    diffusers              UNetSpatioTemporalConditionModel, eager
+    ours, eager            SpatioTemporalUNet, eager (native form)
+    torch.compile          diffusers' module by inductor; "frozen": with weights as constants
+    onnxruntime            diffusers' UNet exported with torch.onnx.export(dynamo=True)
+    onnxruntime, ours      our graph as the target onnx writes it
 
 The model is uncompressed: about 70 million parameters, 14 frames, latents of 32x64. All outputs are compared with
-diffusers' before anything is timed.
+diffusers' before anything is timed. Every engine's speed is also told as a part of the machine's own: floating-point
+operations of our model (the same number for all; what another does beyond them is its loss) over the median time,
+against the fastest product of large float32 matrices of the same run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
-from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-from device_runner.bundle import read_bundle  # noqa: E402
-from device_runner.measure import measure  # noqa: E402
-from device_runner.protocol import Protocol  # noqa: E402
-from export.bundle import export_bundle  # noqa: E402
-from export.one_step import OneStepGenerator, OneStepSettings  # noqa: E402
-from export.parity import psnr_db  # noqa: E402
-from mobilevd.unet import SpatioTemporalUNet  # noqa: E402
+from benchmarks.latency.engines import MAKERS, Engine, Skipped  # noqa: E402
+from benchmarks.latency.machine import describe, gemm_gflops  # noqa: E402
+from benchmarks.latency.model import CALIBRATION, FRAMES, HEIGHT, WIDTH, Work, make_work  # noqa: E402
+from export.parity import GATES_DB, psnr_db  # noqa: E402
+from mobilevd.flops import count_flops  # noqa: E402
 
-MEDIUM: dict[str, Any] = {
-    "block_out_channels": (64, 128, 256, 256),
-    "num_attention_heads": (1, 2, 4, 4),
-    "cross_attention_dim": 1024,
-    "num_frames": 14,
-}
-QUICK: dict[str, Any] = {**MEDIUM, "block_out_channels": (32, 32, 64, 64), "num_attention_heads": (1, 1, 2, 2)}
-FRAMES, HEIGHT, WIDTH, SIGMA = 14, 32, 64, 700.0
-SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, SIGMA)
+REST_S = 0.3  # before each turn: the threads of the engine before it spin for a moment when their work is done
+BASE = next(iter(MAKERS))
 
 
-class OneStepDiffusers(nn.Module):
-    """diffusers' UNet as the same one-step generator, so that all engines do the same work."""
-
-    def __init__(self, unet: UNetSpatioTemporalConditionModel, like: OneStepGenerator) -> None:
-        super().__init__()
-        self.unet = unet
-        self.factors = (like.noise_to_input, like.noise_to_output, like.network_to_output)
-        self.register_buffer("timestep", torch.tensor([0.25 * torch.tensor(SIGMA).log()]))
-        self.register_buffer("ids", SETTINGS.time_ids())
-
-    def forward(self, noise: Tensor, image_latents: Tensor, image_embedding: Tensor) -> Tensor:
-        to_input, to_output, network = self.factors
-        sample = torch.cat([noise * to_input, image_latents.expand(FRAMES, -1, -1, -1)], dim=1)[None]
-        out = self.unet(sample, self.timestep, image_embedding, self.ids, return_dict=False)[0][0]
-        return noise * to_output + out * network
+def make_engines(work: Work, folder: Path, threads: int) -> tuple[dict[str, Engine], dict[str, str]]:
+    """All engines that can be had here, and why the others cannot."""
+    engines, skipped = {}, {}
+    for name, make in MAKERS.items():
+        started = time.perf_counter()
+        try:
+            engines[name] = make(work, folder, threads)
+            print(f"ready: {name}, {time.perf_counter() - started:.1f} s", flush=True)
+        except Skipped as reason:
+            skipped[name] = str(reason)
+            print(f"skipped: {name}: {reason}", flush=True)
+    return engines, skipped
 
 
-def onnx_session(model: nn.Module, inputs: tuple[Tensor, ...], file: Path, threads: int) -> Any:
-    """ONNX Runtime's session of diffusers' own export, kept in `file`."""
-    import onnxruntime
-
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        names = ["noise", "image_latents", "image_embedding"]
-        with torch.no_grad():
-            exported = torch.onnx.export(model, inputs, input_names=names, output_names=["latents"], dynamo=True)
-        assert exported is not None
-        exported.save(str(file))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+def compare_outputs(engines: dict[str, Engine]) -> dict[str, float]:
+    """PSNR of each engine's output against diffusers'; ends the run if one that computes in float32 is another's."""
+    parity = {name: psnr_db(engine.output, engines["diffusers"].output) for name, engine in engines.items()}
+    for name, engine in engines.items():
+        if engine.exact and parity[name] < GATES_DB["fp32"]:
+            sys.exit(f"{name}: its output is only {parity[name]:.1f} dB from diffusers'; nothing is timed")
+    return parity
 
 
-def milliseconds(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1000
+def take_turns(engines: dict[str, Engine], rounds: int) -> tuple[dict[str, list[float]], list[float]]:
+    """Milliseconds per engine and round, and the speed of matrix products (GFLOP/s) per round."""
+    samples: dict[str, list[float]] = {name: [] for name in engines}
+    gemm = []
+    names = list(engines)
+    for number in range(rounds):
+        first = number % len(names)  # another begins each round, so that no engine always follows the same one
+        for name in names[first:] + names[:first]:
+            time.sleep(REST_S)
+            samples[name].append(engines[name].turn())
+        gemm.append(gemm_gflops())
+        taken = ", ".join(f"{name} {values[-1]:.0f} ms" for name, values in samples.items())
+        print(f"round {number + 1}: {taken}, gemm {gemm[-1]:.0f} GFLOP/s", flush=True)
+    return samples, gemm
 
 
 def main() -> None:
@@ -102,86 +95,72 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(".cache/host_latency"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
-    rounds = 2 if arguments.quick else arguments.rounds
-    work = arguments.work / ("quick" if arguments.quick else "medium")
+    folder = arguments.work / ("quick" if arguments.quick else "medium")
+    folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-
-    unet = SpatioTemporalUNet(**(QUICK if arguments.quick else MEDIUM)).eval()
-    unet.save_svd(work / "unet")
-    theirs = UNetSpatioTemporalConditionModel.from_pretrained(work / "unet").eval()
-    ours = OneStepGenerator(unet, SETTINGS)
-    diffusers_model = OneStepDiffusers(theirs, ours).eval()
-    inputs = (torch.randn(FRAMES, 4, HEIGHT, WIDTH), torch.randn(1, 4, HEIGHT, WIDTH), torch.randn(1, 1, 1024))
-    named: dict[str, Tensor] = dict(zip(("noise", "image_latents", "image_embedding"), inputs, strict=True))
-
-    started = time.perf_counter()
-    manifest = export_bundle(unet, work / "bundle", SETTINGS, name="medium", inputs=named)
-    export_s = time.perf_counter() - started
-    session = onnx_session(diffusers_model, inputs, work / "diffusers.onnx", arguments.threads)
-    feed = {key: value.numpy() for key, value in named.items()}
+    before = describe()
 
     with torch.no_grad():
-        reference = diffusers_model(*inputs)
-        parity = {
-            "program": manifest["programs"]["unet"]["parity"]["psnr_db"],
-            "ours, eager": psnr_db(ours(*inputs), reference),
-            "onnxruntime": psnr_db(torch.from_numpy(session.run(None, feed)[0]), reference),
-        }
-    assert read_bundle(work / "bundle").program("unet"), "the bundle is read back before it is measured"
-    protocol = Protocol(warmup=1, iterations=2, threads=arguments.threads)
-    samples: dict[str, list[float]] = {"program": [], "diffusers": [], "ours, eager": [], "onnxruntime": []}
-    for number in range(rounds + 1):  # the first round warms up
-        with torch.no_grad():
-            taken = {
-                "program": statistics.median(measure(work / "bundle", "host", protocol).samples_ms),
-                "diffusers": milliseconds(lambda: diffusers_model(*inputs)),
-                "ours, eager": milliseconds(lambda: ours(*inputs)),
-                "onnxruntime": milliseconds(lambda: session.run(None, feed)),
-            }
-        if number:
-            for name, value in taken.items():
-                samples[name].append(value)
-        print(f"round {number}: " + ", ".join(f"{k} {v:.0f} ms" for k, v in taken.items()), flush=True)
+        work = make_work(arguments.quick, folder)
+        engines, skipped = make_engines(work, folder, arguments.threads)
+        assert torch.backends.mkldnn.enabled == before["onednn"], "a tool turned PyTorch's fast kernels off"
+        parity = compare_outputs(engines)
+        samples, gemm = take_turns(engines, 2 if arguments.quick else arguments.rounds)
 
+    flops = count_flops(work.unet, FRAMES, HEIGHT, WIDTH)
     ratios = {
-        name: statistics.median(x / p for x, p in zip(values, samples["program"], strict=True))
-        for name, values in samples.items()
+        name: [x / base for x, base in zip(values, samples[BASE], strict=True)] for name, values in samples.items()
     }
-    parameters = sum(p.numel() for p in unet.parameters())
+    gflops = {name: flops.flops / statistics.median(values) / 1e6 for name, values in samples.items()}
+    peak = max(gemm)
     print(
-        f"\n{parameters / 1e6:.1f} M parameters, {FRAMES} frames, latents {HEIGHT}x{WIDTH}, {arguments.threads} threads"
+        f"\n{flops.parameters / 1e6:.1f} M parameters, {flops.flops / 1e9:.1f} GFLOP, {FRAMES} frames, latents "
+        f"{HEIGHT}x{WIDTH}, {arguments.threads} threads; float32 products of matrices reach {peak:.0f} GFLOP/s"
     )
-    print(f"{'engine':14s} {'median ms':>10s} {'program is faster by':>21s} {'PSNR dB':>8s}")
+    print(
+        f"{'engine':22s} {'median ms':>10s} {'program is faster by':>21s} {'GFLOP/s':>8s} {'of peak':>8s} {'PSNR dB':>8s}"
+    )
     for name, values in samples.items():
-        print(f"{name:14s} {statistics.median(values):10.0f} {ratios[name]:20.2f}x {parity.get(name, 0):8.1f}")
-    print(f"exporting took {export_s:.1f} s; {manifest['programs']['unet']['delegation']}")
-    result = {
+        print(
+            f"{name:22s} {statistics.median(values):10.0f} {statistics.median(ratios[name]):20.2f}x {gflops[name]:8.1f} "
+            f"{gflops[name] / peak:8.1%} {parity[name]:8.1f}"
+        )
+    for name, reason in skipped.items():
+        print(f"{name:22s} skipped: {reason}")
+    for name, engine in engines.items():
+        if "compile_s" in engine.notes:
+            print(f"{name}: compiling took {engine.notes['compile_s']:.0f} s")
+    result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": before,
         "versions": {t: version(t) for t in ("torch", "diffusers", "executorch", "onnxruntime")},
         "threads": arguments.threads,
-        "model": {"parameters": parameters, "frames": FRAMES, "latents": [HEIGHT, WIDTH]},
+        "model": {
+            "parameters": flops.parameters,
+            "flops": flops.flops,
+            "flops_by_kind": flops.by_kind,
+            "frames": FRAMES,
+            "latents": [HEIGHT, WIDTH],
+            "calibration_inputs": CALIBRATION,
+        },
         "samples_ms": samples,
-        "times_slower_than_program": ratios,
+        "times_slower_than_program": {name: statistics.median(values) for name, values in ratios.items()},
+        "times_slower_than_program_per_round": ratios,
         "psnr_db": parity,
-        "export_s": export_s,
-        "delegation": manifest["programs"]["unet"]["delegation"],
+        "roofline": {
+            "gemm_gflops_per_round": gemm,
+            "gemm_gflops": peak,
+            "gflops": gflops,
+            "part_of_gemm": {name: value / peak for name, value in gflops.items()},
+        },
+        "engines": {name: engine.notes for name, engine in engines.items()},
+        "skipped": skipped,
     }
     if not arguments.quick:
         arguments.out.mkdir(parents=True, exist_ok=True)
         file = arguments.out / f"host_latency-{result['date'][:10]}.json"
         file.write_text(json.dumps(result, indent=2) + "\n")
         print(f"written: {file}")
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,24 @@ def export_bundle(
     chosen.check_available()
     program = unet_program(unet, settings, inputs, calibration)
     model = describe_model(unet, settings, flops)
-    return write_bundle(
-        [(program, chosen_precision, None)], chosen, out, name=name, model=model, allow_low_parity=allow_low_parity
-    )
+    item = Item(program, chosen_precision)
+    return write_bundle([item], chosen, out, name=name, model=model, allow_low_parity=allow_low_parity)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A program that goes into a bundle.
+
+    Attributes:
+        precision: of the target's.
+        layers: parts of it that have another.
+        gate_db: least PSNR of its outputs; None takes the gate of the precision.
+    """
+
+    program: Program
+    precision: str
+    layers: LayerPrecisions | None = None
+    gate_db: float | None = None
 
 
 def describe_model(unet: SpatioTemporalUNet, settings: OneStepSettings, flops: int | None) -> dict[str, Any]:
@@ -86,7 +102,7 @@ def describe_model(unet: SpatioTemporalUNet, settings: OneStepSettings, flops: i
 
 
 def write_bundle(
-    programs: Sequence[tuple[Program, str, LayerPrecisions | None]],
+    items: Sequence[Item],
     target: Target,
     out: Path | str,
     *,
@@ -98,22 +114,19 @@ def write_bundle(
     """Lower programs to one target, prove them, and write them as the bundle folder `out`.
 
     Args:
-        programs: each with its precision and the layers that have another; the first gives the bundle its precision.
+        items: the programs; the first gives the bundle its precision.
         more: further entries of the manifest.
 
     Raises:
         UserError: as `export_bundle`; the folder is then as it was.
     """
     with atomic_folder(out) as folder:
-        entries = {
-            program.name: _write_program(program, target, precision, layers, folder, allow_low_parity)
-            for program, precision, layers in programs
-        }
+        entries = {item.program.name: _write_program(item, target, folder, allow_low_parity) for item in items}
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "name": name,
             "target": target.name,
-            "precision": programs[0][1],
+            "precision": items[0].precision if not items[0].layers else "mixed",
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "programs": entries,
             "model": dict(model),
@@ -132,20 +145,14 @@ def write_bundle(
     return manifest
 
 
-def _write_program(
-    program: Program,
-    target: Target,
-    precision: str,
-    layers: LayerPrecisions | None,
-    folder: Path,
-    allow_low_parity: bool,
-) -> dict[str, Any]:
+def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: bool) -> dict[str, Any]:
     """Lower, prove and write one program with its reference tensors; returns its entry of the manifest."""
+    program, precision, layers = item.program, item.precision, item.layers
     file = folder / f"{program.name}{target.suffix}"
     started = time.perf_counter()
     delegation = target.lower(program, precision, file, layers)
     lowering_s = time.perf_counter() - started
-    gate = GATES_DB.get(precision, 0.0)
+    gate = GATES_DB.get(precision, 0.0) if item.gate_db is None else item.gate_db
     if target.not_executed is None:
         checks = prove(program, target, file)
         if not allow_low_parity:

@@ -1,20 +1,23 @@
-"""What the command line calls: `mobilevd export MODEL --target T --out DIR`."""
+"""What the command line calls: one model folder to bundles for several targets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from torch import Tensor
 
-from export.bundle import describe_model, write_bundle
+from export.bundle import Item, describe_model, write_bundle
+from export.display import print_folding, print_manifest, print_sensitivity
 from export.one_step import OneStepSettings, check_finished
-from export.targets import parse_target
-from export.unet_program import folding_report, unet_program
+from export.program import Program
+from export.quantization.search import Goal, find_mixed
+from export.targets import Target, parse_target
+from export.unet_program import count_before, folding_report, unet_program
 from mobilevd.errors import UserError
 from mobilevd.flops import count_flops
 from mobilevd.transforms.resolution import latent_size
@@ -23,25 +26,38 @@ from mobilevd.unet import SpatioTemporalUNet
 MOBILEVD_LATENTS = (32, 64)
 
 
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an export is asked for.
+
+    Attributes:
+        targets: each `NAME` or `NAME:PRECISION`.
+        precision: for targets without one of their own; None takes each target's default.
+        settings: None takes SVD's micro-conditioning and the model's own size (`default_settings`).
+        inputs: real `image_latents` and `image_embedding` to check the programs on.
+        calibration: more of them, to take quantized ranges from.
+        others: programs around the UNet (codec), and the manifest's entry on how they go together.
+        goal: for mixed precision; None: every layer has the asked precision.
+    """
+
+    targets: Sequence[str] = ("executorch-xnnpack",)
+    precision: str | None = None
+    settings: OneStepSettings | None = None
+    inputs: Mapping[str, Tensor] | None = None
+    calibration: Sequence[Mapping[str, Tensor]] = ()
+    others: Sequence[Program] = ()
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal | None = None
+    allow_low_parity: bool = False
+
+
 def export_model(
-    model_folder: Path | str,
-    targets: Sequence[str],
-    out: Path | str,
-    *,
-    precision: str | None = None,
-    conditioning: Mapping[str, Any] | None = None,
-    allow_low_parity: bool = False,
-    console: Console | None = None,
+    model_folder: Path | str, out: Path | str, request: ExportRequest, console: Console | None = None
 ) -> dict[str, dict[str, Any]]:
     """Export a model folder to bundles and print what came out.
 
     One target is written to `out` itself, several to `out/TARGET-PRECISION`. All targets are checked before the first is
     exported; one whose tools are missing on this machine does not keep the others from coming out.
-
-    Args:
-        targets: each `NAME` or `NAME:PRECISION`.
-        precision: for targets without one of their own; None takes each target's default.
-        conditioning: fields of `OneStepSettings` that differ from the defaults; None among them is no difference.
 
     Returns:
         The manifests, by folder name.
@@ -50,36 +66,38 @@ def export_model(
         UserError: see `export_bundle`; and at the end, naming the targets that could not be exported.
     """
     console = console or Console()
-    chosen = list(dict.fromkeys(parse_target(target, precision) for target in targets))
+    chosen = list(dict.fromkeys(_parse(target, request) for target in request.targets))
     unet = SpatioTemporalUNet.from_pretrained(model_folder)
     check_finished(unet)
-    changes = {key: value for key, value in (conditioning or {}).items() if value is not None}
-    settings = replace(default_settings(unet), **changes)
+    settings = request.settings or default_settings(unet)
     manifests: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
     with console.status(f"folding {model_folder}"):
-        program = unet_program(unet, settings)
-        graph = folding_report(unet, program)
         flops = count_flops(unet, settings.num_frames, settings.latent_height, settings.latent_width).flops
+        model, before = describe_model(unet, settings, flops), count_before(unet, settings)
+        program = unet_program(unet, settings, request.inputs, request.calibration, consume=True)
+        del unet
+        graph = folding_report(before, program)
     print_folding(graph, console)
-    for target, own_precision in chosen:
-        folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{own_precision}"
+    for target, precision in chosen:
+        folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{precision}"
         try:
-            with console.status(f"exporting {model_folder} to {target.name}, {own_precision}"):
-                target.check_available()
+            target.check_available()
+            item, more = _choose_layers(program, target, precision, request, console)
+            with console.status(f"exporting {model_folder} to {target.name}, {precision}"):
                 manifest = write_bundle(
-                    [(program, own_precision, None)],
+                    [item, *(Item(other, _codec_precision(target)) for other in request.others)],
                     target,
                     folder,
                     name=Path(model_folder).resolve().name,
-                    model=describe_model(unet, settings, flops),
-                    more={"graph": graph},
-                    allow_low_parity=allow_low_parity,
+                    model=model,
+                    more={"graph": graph, **more, **request.manifest},
+                    allow_low_parity=request.allow_low_parity,
                 )
         except UserError as error:
             if len(chosen) == 1:
                 raise
-            failures.append(f"{target.name} {own_precision}: {error}")
+            failures.append(f"{target.name} {precision}: {error}")
             console.print(f"[red]{escape(failures[-1])}[/red]", soft_wrap=True)
             continue
         manifests[folder.name] = manifest
@@ -95,58 +113,33 @@ def default_settings(unet: SpatioTemporalUNet) -> OneStepSettings:
     return OneStepSettings(height, width, int(unet.config["num_frames"]))
 
 
-def print_folding(graph: dict[str, dict[str, int]], console: Console) -> None:
-    """One line: what folding constants saved."""
-    before, after = graph["before"], graph["after"]
-    console.print(
-        f"one-step graph: {before['operators']} operators and {before['flops'] / 1e9:.3f} GFLOPs before folding, "
-        f"{after['operators']} and {after['flops'] / 1e9:.3f} after"
-    )
+def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
+    """A target with its precision: for a mixture without one said, the lowest that can be mixed."""
+    target, precision = parse_target(text, request.precision)
+    if request.goal is not None and request.precision is None and ":" not in text and target.ladders:
+        precision = target.ladders[0][0]
+    return target, precision
 
 
-def print_manifest(manifest: dict[str, Any], folder: Path, console: Console) -> None:
-    """A bundle's summary: size, parity and delegation of each program, and what it took."""
-    table = Table(title=f"{folder}: {manifest['target']}, {manifest['precision']}")
-    for column in (
-        "program",
-        "precision",
-        "MB",
-        "inputs",
-        "PSNR dB",
-        "SNR dB",
-        "max error",
-        "delegates",
-        "inside",
-        "s",
-    ):
-        table.add_column(column, justify="left" if column in ("program", "inputs") else "right")
-    for name, program in manifest["programs"].items():
-        _add_rows(table, name, program)
-    console.print(table)
-    for name, program in manifest["programs"].items():
-        for outside in program["delegation"]["operators_outside"]:
-            shapes = ", ".join("x".join(map(str, shape)) for shape in outside["shapes"][0])
-            console.print(f"  outside the delegates of {name}: {outside['op']} x{outside['count']} ({shapes})")
-        if not program["parity"]["executed_here"]:
-            console.print(f"  {name}: {program['parity']['reason']}")
-    peak = max(program["peak_memory_mb"] for program in manifest["programs"].values())
-    console.print(f"  peak memory of the process: {peak / 1000:.1f} GB")
+def _choose_layers(
+    program: Program, target: Target, precision: str, request: ExportRequest, console: Console
+) -> tuple[Item, dict[str, Any]]:
+    """The UNet with one precision throughout, or mixed under the goal; and what the manifest says of the choice."""
+    if request.goal is None:
+        return Item(program, precision), {}
+    with console.status("measuring the blocks' sensitivity") as status:
+        mixed = find_mixed(
+            program,
+            target,
+            precision,
+            request.goal,
+            lambda done, total: status.update(f"measuring the blocks' sensitivity: {done}/{total}"),
+        )
+    print_sensitivity(mixed, console)
+    gate = request.goal.min_psnr_db
+    return Item(program, mixed.base, mixed.layers, gate), {"quantization": mixed.to_json()}
 
 
-def _add_rows(table: Table, name: str, program: dict[str, Any]) -> None:
-    delegation = program["delegation"]
-    where = (
-        str(delegation["delegates"]),
-        f"{delegation['operator_share']:.0%} ops, {delegation['flops_share']:.0%} FLOPs",
-        f"{program['lowering_s']:.1f}",
-    )
-    first = (name, program["precision"], f"{program['size_bytes'] / 1e6:.1f}")
-    for check in program["parity"].get("checks", [None]):
-        if check is None:
-            figures = ("", "not run here", "", "")
-        else:
-            figures = (
-                check["inputs"], f"{check['psnr_db']:.1f}", f"{check['snr_db']:.1f}", f"{check['max_abs_error']:.1e}"
-            )  # fmt: skip
-        table.add_row(*first, *figures, *where)
-        first, where = ("", "", ""), ("", "", "")
+def _codec_precision(target: Target) -> str:
+    """Of the programs around the UNet: floating point, full if the target has it (SVD's VAE overflows in half)."""
+    return "fp32" if "fp32" in target.precisions else "fp16"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from export.operator_counts import node_flops
+from export.operator_counts import node_flops, overload_name
 
 MAX_SHAPES = 4  # of one operator outside; the rest repeats
 
@@ -80,7 +80,7 @@ def delegation_of_edge(program: ExportedProgram) -> Delegation:
                     inside += 1
                     flops_inside += node_flops(inner)
         else:
-            outside.add(str(getattr(node.target, "_op", node.target)), _shapes(node))
+            outside.add(overload_name(node), _shapes(node))
             flops_outside += node_flops(node)
     total = flops_inside + flops_outside
     return Delegation(delegates, outside.result(), inside, flops_inside / total if total else 1.0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
@@ -29,9 +30,15 @@ class OperatorCounts:
 
 def operator_name(node: fx.Node) -> str:
     """`aten.bmm.default` of any dialect -> "bmm"; "" for what is no operator."""
-    name = str(getattr(node.target, "_op", node.target))
-    parts = name.split(".")
+    parts = overload_name(node).split(".")
     return parts[1] if len(parts) > 1 and node.op == "call_function" else ""
+
+
+def overload_name(node: fx.Node) -> str:
+    """`aten.bmm.default`, also where the node has ExecuTorch's version of the operator."""
+    target: Any = node.target
+    plain = isinstance(target, OpOverload) or not hasattr(target, "_op")
+    return str(target if plain else target._op)
 
 
 def node_flops(node: fx.Node) -> int:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram, export
+
+from mobilevd.nn.ops import set_phone_form
 
 Inputs = Mapping[str, Tensor]
 """An input per name, in the order of the module's arguments."""
@@ -30,6 +34,16 @@ class Program:
     references: Mapping[str, Sequence[Tensor]]
     outputs: tuple[str, ...]
     calibration: Sequence[Inputs] = field(default_factory=tuple)
+
+    _graphs: dict[bool, ExportedProgram] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def graph(self, phone_form: bool) -> ExportedProgram:
+        """The module's graph in one of its two spellings; traced once, whatever it is lowered to afterwards."""
+        if phone_form not in self._graphs:
+            set_phone_form(self.module, phone_form)
+            with torch.no_grad():
+                self._graphs[phone_form] = export(self.module, self.example, strict=False)
+        return self._graphs[phone_form]
 
     @property
     def example(self) -> tuple[Tensor, ...]:

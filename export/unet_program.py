@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from export.folding import fold_for_phone
 from export.one_step import CONDITIONING_INPUT, INPUTS, OneStepGenerator, OneStepSettings
 from export.operator_counts import OperatorCounts, count_operators
 from export.program import Inputs, Program
+from mobilevd.diffusion.preconditioning import Conditions, denoise
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import set_phone_form
 from mobilevd.unet import SpatioTemporalUNet
 
 NAME = "unet"
@@ -28,12 +28,14 @@ def unet_program(
     settings: OneStepSettings,
     inputs: Mapping[str, Tensor] | None = None,
     calibration: Sequence[Mapping[str, Tensor]] = (),
+    consume: bool = False,
 ) -> Program:
-    """The generator of a finished model, folded; the model is left as it is.
+    """The generator of a finished model, folded; the model is left as it is, unless it may be consumed.
 
     Args:
         inputs: real `image_latents` (1, 4, h, w) and `image_embedding` (1, 1, D), and `noise` (T, 4, h, w) if wanted:
             a case of its own beside noise alone.
+        consume: the caller needs the model no more; half the memory is spared.
         calibration: more of the same, for quantized ranges; noise is drawn where it is missing. Empty: noise alone.
 
     Raises:
@@ -52,7 +54,7 @@ def unet_program(
             references = {kind: [generator(*tensors.values())] for kind, tensors in cases.items()}
     finally:
         unet.train(was_training)
-    generator.unet = fold_for_phone(unet, None if settings.conditioning_inputs else generator.embedding)
+    generator.unet = fold_for_phone(unet, None if settings.conditioning_inputs else generator.embedding, consume)
     drawn = [_noise(shapes, settings, CALIBRATION_SEED + i) for i in range(len(calibration) or CALIBRATION_INPUTS)]
     given = (
         [_checked(one, shapes, other) for one, other in zip(calibration, drawn, strict=False)] if calibration else drawn
@@ -60,38 +62,33 @@ def unet_program(
     return Program(NAME, generator.eval(), cases, references, (OUTPUT,), given)
 
 
-def folding_report(unet: SpatioTemporalUNet, program: Program) -> dict[str, dict[str, int]]:
-    """Operators and floating-point operations of a program before and after folding, both in PyTorch's own operators."""
+def count_before(unet: SpatioTemporalUNet, settings: OneStepSettings) -> OperatorCounts:
+    """Operators and operations of one evaluation of the sampler as it is: noise level and conditioning are inputs."""
 
     class Unfolded(torch.nn.Module):
-        """Everything that one evaluation of the sampler does: the noise level and the conditioning are inputs."""
-
         def __init__(self) -> None:
             super().__init__()
             self.unet = unet
 
-        def forward(self, noise: Tensor, image: Tensor, embedding: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
-            generator = cast(OneStepGenerator, program.module)
-            x = torch.cat([noise * generator.noise_to_input, image.expand(noise.shape[0], -1, -1, -1)], dim=1)
-            out = self.unet.denoise_frames(x, self.unet.embed_time(timestep, ids), embedding, noise.shape[0])
-            return noise * generator.noise_to_output + out * generator.network_to_output
+        def forward(self, noise: Tensor, image: Tensor, embedding: Tensor, sigma: Tensor, ids: Tensor) -> Tensor:
+            conditions = Conditions(image, embedding, ids)
+            return denoise(self.unet, noise[None] * sigma, sigma, conditions)[0]
 
-    generator = cast(OneStepGenerator, program.module)
-    arguments = (*program.example[: len(INPUTS)], generator.timestep, generator.settings.time_ids())
+    shapes = _shapes(unet, settings)
+    inputs = (*_noise(shapes, settings, NOISE_SEED).values(),)[: len(INPUTS)]
     was_training = unet.training
     unet.eval()
-    set_phone_form(program.module, False)
     try:
         with torch.no_grad():
-            before = count_operators(torch.export.export(Unfolded(), arguments, strict=False))
-            after = count_operators(torch.export.export(program.module, program.example, strict=False))
+            arguments = (*inputs, torch.tensor([settings.sigma]), settings.time_ids())
+            return count_operators(torch.export.export(Unfolded(), arguments, strict=False))
     finally:
         unet.train(was_training)
-    return {"before": _as_json(before), "after": _as_json(after)}
 
 
-def _as_json(counts: OperatorCounts) -> dict[str, int]:
-    return {"operators": counts.operators, "flops": counts.flops}
+def folding_report(before: OperatorCounts, program: Program) -> dict[str, dict[str, int]]:
+    """The manifest's `graph`: what a program costs before and after folding, both in PyTorch's own operators."""
+    return {"before": asdict(before), "after": asdict(count_operators(program.graph(phone_form=False)))}
 
 
 def _shapes(unet: SpatioTemporalUNet, settings: OneStepSettings) -> dict[str, tuple[int, ...]]:

@@ -143,25 +143,60 @@ def export(
     conditioning_inputs: Annotated[
         bool, typer.Option("--conditioning-inputs", help="Keep fps and motion bucket as inputs of the program.")
     ] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Pictures or videos to check and calibrate on; a run's model knows its own.")
+    ] = None,
+    codec: Annotated[Path | None, typer.Option(help="Codec folder; a run's model knows its own.")] = None,
+    unet_only: Annotated[bool, typer.Option("--unet-only", help="Leave the codec's programs out.")] = False,
+    decoder: Annotated[str, typer.Option(help="own, or tiny:FOLDER (an AutoencoderTiny, such as TAESD).")] = "own",
+    frames_per_chunk: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames decoded together; else 2 for SVD's temporal decoder, 1 for others."),
+    ] = None,
+    min_psnr: Annotated[
+        float | None, typer.Option(help="Mix precisions: keep the most sensitive blocks higher, to this many dB.")
+    ] = None,
+    max_size_mb: Annotated[float | None, typer.Option(help="Mix precisions: the best program of this size.")] = None,
     allow_low_parity: Annotated[
         bool, typer.Option("--allow-low-parity", help="Write bundles whose outputs are below their precision's gate.")
     ] = False,
 ) -> None:
     """Export the one-step generator to bundles for devices."""
-    from export.commands import export_model
+    from mobilevd.pipeline.export import export_command
 
-    export_model(
+    export_command(
         model,
-        target or ["executorch-xnnpack"],
         out,
+        targets=target or ["executorch-xnnpack"],
         precision=precision,
         conditioning={
             "fps": fps,
             "motion_bucket_id": motion_bucket,
             "conditioning_inputs": conditioning_inputs or None,
         },
+        images=images,
+        codec_folder=codec,
+        unet_only=unet_only,
+        decoder=decoder,
+        frames_per_chunk=frames_per_chunk,
+        min_psnr=min_psnr,
+        max_size_mb=max_size_mb,
         allow_low_parity=allow_low_parity,
     )
+
+
+@app.command()
+def ladder(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
+    stage: Annotated[str | None, typer.Option(help="A one-step stage; else the last.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="NAME:PRECISION; may be repeated; else all of XNNPACK's.", metavar="TARGET")
+    ] = None,
+) -> None:
+    """Export a stage in every precision: size, parity, distance and host latency of each, as table and plot."""
+    from mobilevd.pipeline.ladder import TARGETS, measure_ladder
+
+    measure_ladder(run_folder, stage, target or TARGETS)
 
 
 @app.command()
@@ -217,28 +252,47 @@ def evaluate(
 
 @app.command()
 def generate(
-    model: Annotated[Path, typer.Option(help="Model folder.")],
     image: Annotated[Path, typer.Option(help="Picture to animate.")],
     out: Annotated[Path, typer.Option(help="Video file to write.")],
+    model: Annotated[Path | None, typer.Option(help="Model folder: run it in PyTorch.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder: run its exported programs on this host.")] = None,
     codec: Annotated[Path | None, typer.Option(help="Codec folder; a run's model knows its own.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Evaluations; 1 is one-step generation.")] = None,
     height: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
     width: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
+    frames_per_chunk: Annotated[int | None, typer.Option(min=1, help="Decoded at once; else the whole clip.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
-    """Make a clip from a picture."""
-    from mobilevd.generate import generate_frames, settings_for
-    from mobilevd.unet import SpatioTemporalUNet
+    """Make a clip from a picture, with a model or with an exported bundle."""
     from training.data.video import write_video
 
-    if (height is None) != (width is None):
-        raise UserError("give --height and --width together, or neither")
-    size = (height, width) if height is not None and width is not None else None
-    codec_folder, count, settings = settings_for(model, codec, steps)
-    unet = SpatioTemporalUNet.from_pretrained(model)
-    frames = generate_frames(unet, codec_folder, image, seed=seed, steps=count, size=size, **settings)
-    write_video(out, frames, settings.get("fps", 7))
-    typer.echo(f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {count} step(s)")
+    if (model is None) == (bundle is None):
+        raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
+    if bundle is not None:
+        fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
+        from device_runner.bundle import read_bundle
+        from export.run_bundle import generate_with_bundle
+
+        checked = read_bundle(bundle)
+        frames = generate_with_bundle(checked, image, seed)
+        fps, how = float(checked.model["fps"]), f"with {checked.target}, {checked.precision}"
+    else:
+        assert model is not None
+        from mobilevd.generate import generate_frames, settings_for
+        from mobilevd.unet import SpatioTemporalUNet
+
+        if (height is None) != (width is None):
+            raise UserError("give --height and --width together, or neither")
+        size = (height, width) if height is not None and width is not None else None
+        codec_folder, count, settings = settings_for(model, codec, steps)
+        unet = SpatioTemporalUNet.from_pretrained(model)
+        settings |= {"seed": seed, "steps": count, "size": size, "frames_per_chunk": frames_per_chunk}
+        frames = generate_frames(unet, codec_folder, image, **settings)
+        fps, how = settings.get("fps", 7), f"{count} step(s)"
+    write_video(out, frames, fps)
+    typer.echo(f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,12 +61,16 @@ def generate_frames(
     noise_aug_strength: float = 0.02,
     guidance: tuple[float, float] = (1.0, 3.0),
     sigma_max: float = 700.0,
+    frames_per_chunk: int | None = None,
 ) -> np.ndarray:
     """Animate a picture: uint8 (T, H, W, 3). `size` (height, width) in pixels; None takes the model's own.
 
-    `steps` 1 evaluates the network once at `sigma_max`, more run the Euler sampler with guidance.
+    `steps` 1 evaluates the network once at `sigma_max`, more run the Euler sampler with guidance. `frames_per_chunk` are
+    decoded together, where a decoder mixes frames (SVD's); None decodes the whole clip at once.
     """
     codec = load_codec(codec_folder)
+    if hasattr(codec, "decode_chunk_size"):  # SVD's; the others decode frame by frame
+        cast(Any, codec).decode_chunk_size = frames_per_chunk
     known = latent_size(unet)
     if size is None and known is None:
         raise UserError("the model's config records no sample_size: give the size in pixels")
@@ -76,8 +80,7 @@ def generate_frames(
     height, width = codec.latent_size(*size)
     num_frames = int(unet.config["num_frames"])
     unet.check_size(num_frames, height, width)
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn((1, num_frames, codec.latent_channels, height, width), generator=generator)
+    noise, generator = starting_noise(seed, num_frames, codec.latent_channels, height, width)
     image = read_picture(picture, *size)
     conditions = condition_on_image(codec, image, None, fps, motion_bucket_id, noise_aug_strength, generator)
     if steps == 1:
@@ -85,7 +88,17 @@ def generate_frames(
     else:
         sigmas = karras_sigmas(steps, sigma_max=sigma_max)
         latents = sample_euler(unet, noise, sigmas, conditions, frame_guidance(num_frames, *guidance))
-    frames = codec.decode(latents)[0]  # (T, 3, H, W)
+    return to_pixels(codec.decode(latents)[0])
+
+
+def starting_noise(seed: int, *shape: int) -> tuple[torch.Tensor, torch.Generator]:
+    """The clip's noise (1, T, C, h, w), the first draw of a seed; the picture's augmentation is the generator's next."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((1, *shape), generator=generator), generator
+
+
+def to_pixels(frames: torch.Tensor) -> np.ndarray:
+    """Frames (T, 3, H, W) in [-1, 1] as uint8 (T, H, W, 3)."""
     return ((frames.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from export.targets.base import LayerPrecisions, Target
+from export.targets.coreml import Coreml
+from export.targets.executorch_coreml import ExecutorchCoreml
+from export.targets.executorch_qnn import ExecutorchQnn
+from export.targets.executorch_vulkan import ExecutorchVulkan
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
+from export.targets.onnx import Onnx
 from mobilevd.errors import UserError
 
-TARGETS: dict[str, Target] = {target.name: target for target in (ExecutorchXnnpack(),)}
+_ALL = (ExecutorchXnnpack(), ExecutorchCoreml(), ExecutorchVulkan(), ExecutorchQnn(), Coreml(), Onnx())
+TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
 """All targets by name. Their libraries are imported when they are used."""
 
 __all__ = ["TARGETS", "LayerPrecisions", "Target", "find_target", "parse_target"]

@@ -25,6 +25,7 @@ class Target(ABC):
         precisions: what it can be asked for; the first is the default.
         suffix: of the program's file (or folder: `.mlpackage`).
         phone_form: whether operators are spelled for it as small pieces (`mobilevd/nn/ops.py`), or natively.
+        ladders: precisions that blocks of one program may have side by side, from low to high.
         not_executed: why its programs cannot be run on this host; None where they can.
         tools: packages that made the program, for the manifest.
     """
@@ -33,6 +34,7 @@ class Target(ABC):
     precisions: ClassVar[tuple[str, ...]]
     suffix: ClassVar[str]
     phone_form: ClassVar[bool] = False
+    ladders: ClassVar[tuple[tuple[str, ...], ...]] = ()
     not_executed: ClassVar[str | None] = None
     tools: ClassVar[tuple[str, ...]] = ()
 

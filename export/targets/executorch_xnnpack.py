@@ -11,27 +11,49 @@ from export.delegation import Delegation
 from export.executorch_runtime import run_pte
 from export.program import Program
 from export.targets.base import LayerPrecisions, Target
+from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
-from mobilevd.nn.ops import set_phone_form
+
+FULL_PRECISION = {"add_time_proj": "fp32"}
+"""The phases of the micro-conditioning, where it is an input: 127 rad in half precision has steps of 1/16."""
 
 
 class ExecutorchXnnpack(Target):
-    """A .pte file with the whole graph in one XNNPACK delegate; `export/xnnpack/` translates it."""
+    """A .pte file with the whole graph in one XNNPACK delegate; `export/xnnpack/` translates it.
+
+    Precisions: fp32; fp16 (weights and arithmetic; GELU in fp32, inputs and outputs float32); int8 (static ranges by PT2E);
+    8da8w and 8da4w (weights of 8 bits, or 4 in groups of 32 where the layer is linear; activations of 8 bits with ranges
+    measured at run time).
+    """
 
     name = "executorch-xnnpack"
-    precisions = ("fp32",)
+    precisions = ("fp32", "fp16", "int8", "8da8w", "8da4w")
+    ladders = (("8da4w", "8da8w", "fp16", "fp32"), ("int8", "8da8w", "fp16", "fp32"))
     suffix = ".pte"
     phone_form = True
-    tools = ("torch", "executorch")
+    tools = ("torch", "executorch", "torchao")
 
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
-        from export.xnnpack import NotDelegated, lower_by_partitioner, lower_to_xnnpack
+        from export.xnnpack import NotDelegated, lower_by_partitioner, lower_to_file
 
-        set_phone_form(program.module)
+        for own in (layers or {}).values():
+            self.check_precision(own)
+        layers = {**FULL_PRECISION, **(layers or {})}
+        graph = program.graph(self.phone_form)
+        if precision == "int8":
+            from export.quantization.static import quantize_static
+
+            calibration = [tuple(inputs.values()) for inputs in program.calibration]
+            graph = quantize_static(graph, program.example, calibration, layers)
         try:
-            content, delegation = lower_to_xnnpack(program.module, program.example)
-        except NotDelegated:
-            content, delegation = lower_by_partitioner(program.module, program.example)
+            return lower_to_file(graph, file, precision, layers)
+        except NotDelegated as error:
+            if precision != "fp32":
+                raise UserError(
+                    f"export of {program.name} to {self.name}, {precision}: XNNPACK has no counterpart of {error}; fp32 "
+                    "leaves such operators to other kernels"
+                ) from None
+            content, delegation = lower_by_partitioner(graph)
         atomic_write_bytes(file, content)
         return delegation
 

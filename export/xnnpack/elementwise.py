@@ -79,7 +79,29 @@ def identity(g: GraphBuilder, x: Value, *_: Any, **__: Any) -> Value:
     return x
 
 
+def nothing(g: GraphBuilder, *_: Any, **__: Any) -> None:
+    """An assertion about a tensor's type, which tracing leaves before every conversion."""
+
+
+def to_dtype(g: GraphBuilder, x: Value, dtype: torch.dtype, *_: Any) -> Value:
+    """To float32 it is nothing: what a value is stored as is chosen here, not by the model."""
+    if dtype != torch.float32:
+        raise Unsupported(f"conversion to {dtype}")
+    return x
+
+
 def power(g: GraphBuilder, x: Value, exponent: float) -> Value:
     if exponent != 2:
         raise Unsupported(f"exponent {exponent}")
     return unary(schema.XNNSquare)(g, x)
+
+
+def clamp(g: GraphBuilder, x: Value, min: float | None = None, max: float | None = None) -> Value:
+    value = unary(schema.XNNClamp)(g, x)
+    low, high = "-inf" if min is None else float(min), "inf" if max is None else float(max)
+    g.nodes[-1].output_min_max = schema.OutputMinMax(low, high)
+    return value
+
+
+def relu(g: GraphBuilder, x: Value) -> Value:
+    return clamp(g, x, min=0)

@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,15 @@ from executorch.backends.xnnpack.utils.xnnpack_constants import (
     XNN_VALUE_FLAG_EXTERNAL_INPUT,
     XNN_VALUE_FLAG_EXTERNAL_OUTPUT,
 )
+from executorch.exir._serialize._cord import FileBackedData
 from executorch.exir._serialize._named_data_store import NamedDataStore
 from torch import Tensor
 
+from export.quantization.weights import WeightFormat
+
 Axes = tuple[int, ...]
+SPOOLED_BYTES = 2**18
+FP32, FP16 = schema.XNNDatatype.xnn_datatype_fp32, schema.XNNDatatype.xnn_datatype_fp16
 
 
 @dataclass(frozen=True)
@@ -93,25 +99,43 @@ def _blocks(old: Axes, new: Axes) -> list[tuple[list[int], list[int]]]:
 class GraphBuilder:
     """An XNNPACK graph under construction. Operators on `Value`s are in the other files of this folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path | None = None) -> None:
+        """`scratch`: a folder for large constants until they are written; None keeps them in memory."""
+        self.scratch = scratch
+        self.float_type = FP32
+        """What operators compute in from here on: `FP32` or `FP16`."""
+        self.weight_format: WeightFormat | None = None
+        """How layers store floating-point weights from here on, with inputs quantized at run time; None: as they are."""
         self.nodes: list[schema.XNode] = []
+        self.labels: list[str] = []
+        """Where in the model each of `nodes` comes from, as far as the caller told (`label`); "" for the model itself."""
         self.values: list[schema.XNNTensorValue] = []
+        self.quantization: dict[int, schema.XNNQuantParams] = {}
         self.data = schema_constants()
         self.store = NamedDataStore()
         self.input_ids: list[int] = []
         self.output_ids: list[int] = []
-        self._constants: dict[tuple[str, Axes], int] = {}
+        self._constants: dict[tuple[str, Axes, int], int] = {}
+        self._data_index: dict[str, int] = {}
         self._derived: dict[tuple[Any, ...], int] = {}
 
     # -- values -----------------------------------------------------------------------------------------------------
 
-    def _new_value(self, dims: Axes, buffer: int = 0, external_id: int = XNN_INVALID_VALUE_ID, flags: int = 0) -> int:
+    def _new_value(
+        self,
+        dims: Axes,
+        datatype: schema.XNNDatatype,
+        quantization: schema.XNNQuantParams | None = None,
+        buffer: int = 0,
+        external_id: int = XNN_INVALID_VALUE_ID,
+        flags: int = 0,
+    ) -> int:
         if len(dims) > XNN_MAX_TENSOR_DIMS:
             raise ValueError(f"XNNPACK tensors have at most {XNN_MAX_TENSOR_DIMS} dimensions, not {dims}")
         value_id = len(self.values)
         self.values.append(
             schema.XNNTensorValue(
-                datatype=schema.XNNDatatype.xnn_datatype_fp32,
+                datatype=datatype,
                 num_dims=len(dims),
                 dims=list(dims),
                 constant_buffer_idx=buffer,
@@ -120,7 +144,13 @@ class GraphBuilder:
                 id_out=value_id,
             )
         )
+        if quantization is not None:
+            self.quantization[value_id] = quantization
         return value_id
+
+    def type_of(self, value: Value) -> schema.XNNDatatype:
+        """What its numbers are stored as."""
+        return self.values[value.id].datatype
 
     def dims_of(self, value_id: int) -> Axes:
         """The dimensions that XNNPACK knows for a value."""
@@ -129,47 +159,119 @@ class GraphBuilder:
     def input(self, shape: Sequence[int]) -> Value:
         """The next input of the program."""
         position = len(self.input_ids)
-        value_id = self._new_value(tuple(shape), external_id=position, flags=XNN_VALUE_FLAG_EXTERNAL_INPUT)
+        value_id = self._new_value(tuple(shape), FP32, external_id=position, flags=XNN_VALUE_FLAG_EXTERNAL_INPUT)
         self.input_ids.append(value_id)
         return Value(value_id, tuple(shape), contiguous_order(len(shape)))
 
     def output(self, value: Value) -> None:
-        """Make `value` the next output of the program; all inputs must be there already."""
-        value = self.ordered(value, contiguous_order(len(value.shape)))
+        """Make `value` the next output of the program, in float32; all inputs must be there already."""
+        value = self.ordered(self.as_type(value, FP32), contiguous_order(len(value.shape)))
         value_id = self.with_dims(value, value.shape)
         record = self.values[value_id]
         if record.external_id != XNN_INVALID_VALUE_ID or record.constant_buffer_idx:
-            value_id = self.emit(schema.XNNCopy, value.shape, input_id=value_id)  # an input or constant passed through
+            value_id = self.moved(schema.XNNCopy, value.shape, value_id)  # an input or constant passed through
             record = self.values[value_id]
         record.external_id = len(self.input_ids) + len(self.output_ids)
         record.flags |= XNN_VALUE_FLAG_EXTERNAL_OUTPUT
         self.output_ids.append(value_id)
 
-    def constant(self, tensor: Tensor, packed_for: str = "") -> int:
-        """XNNPACK value of a constant, of the tensor's shape; equal constants are stored once.
+    def constant(self, tensor: Tensor, packed_for: str = "", keep_float32: bool = False) -> int:
+        """XNNPACK value of a floating-point constant, of the tensor's shape, in the type that is computed in.
 
         Args:
             packed_for: kind of the layer that this is a weight or bias of, else "". XNNPACK rearranges those when the
                 program is loaded and ExecuTorch keeps only the rearranged ones, by name: no other kind of operator, nor
                 one of another shape, may find its constant under the same name.
+            keep_float32: whatever is computed in (biases of quantized layers).
         """
-        array = np.ascontiguousarray(tensor.detach().to(torch.float32).cpu().numpy())
-        content = array.tobytes()
-        dims = tuple(tensor.shape) or (1,)
-        use = f"{packed_for}-{'x'.join(map(str, dims))}-" if packed_for else ""
-        key = use + hashlib.sha256(content).hexdigest()
-        if (key, dims) not in self._constants:
-            self.data.append(schema.ConstantDataOffset(offset=UINT64_MAX, size=len(content), named_key=key))
-            self.store.add_named_data(key, content, alignment=CONSTANT_TENSOR_ALIGNMENT)
-            self._constants[key, dims] = self._new_value(dims, buffer=len(self.data) - 1)
-        return self._constants[key, dims]
+        datatype = FP32 if keep_float32 else self.float_type
+        dtype = torch.float16 if datatype == FP16 else torch.float32
+        return self.stored(tensor.detach().to(dtype).cpu().numpy(), tuple(tensor.shape) or (1,), datatype, packed_for)
 
-    def emit(self, kind: type[Any], dims: Sequence[int], **fields: Any) -> int:
-        """Append an operator with one output of `dims`; returns the output's id."""
-        output_id = self._new_value(tuple(dims))
+    def stored(
+        self,
+        array: np.ndarray,
+        dims: Axes,
+        datatype: schema.XNNDatatype,
+        packed_for: str = "",
+        quantization: schema.XNNQuantParams | None = None,
+    ) -> int:
+        """XNNPACK value of constant bytes; equal ones for equal use are stored once."""
+        content = np.ascontiguousarray(array).tobytes()
+        use = f"{packed_for}-{'x'.join(map(str, dims))}-{int(datatype)}-" if packed_for else ""
+        key = use + hashlib.sha256(content).hexdigest()
+        if quantization is not None:  # the scales lie in a buffer of their own: the same bytes may have others
+            key = f"{key}-{hashlib.sha256(repr(quantization).encode()).hexdigest()[:16]}"
+        known = (key, dims, int(datatype))
+        if known not in self._constants:
+            buffer = self._add_data(key, content)
+            self._constants[known] = self._new_value(dims, datatype, quantization, buffer=buffer)
+        return self._constants[known]
+
+    def scales(self, array: np.ndarray) -> int:
+        """Index of a buffer of scales, as the parameters of a quantized constant name it."""
+        content = np.ascontiguousarray(array).tobytes()
+        return self._add_data("scale_" + hashlib.sha256(content).hexdigest(), content)
+
+    def _add_data(self, key: str, content: bytes) -> int:
+        if key not in self._data_index:
+            self.data.append(schema.ConstantDataOffset(offset=UINT64_MAX, size=len(content), named_key=key))
+            self.store.add_named_data(key, self._kept(content), alignment=CONSTANT_TENSOR_ALIGNMENT)
+            self._data_index[key] = len(self.data) - 1
+        return self._data_index[key]
+
+    def _kept(self, content: bytes) -> bytes | FileBackedData:
+        """Large constants go to a file of their own: of a full-size model's gigabytes only one is in memory at a time."""
+        if self.scratch is None or len(content) < SPOOLED_BYTES:
+            return content
+        file = self.scratch / f"{len(self.data)}.constant"
+        file.write_bytes(content)
+        return FileBackedData(str(file), sha256=hashlib.sha256(content).digest())
+
+    def emit(
+        self,
+        kind: type[Any],
+        dims: Sequence[int],
+        *,
+        datatype: schema.XNNDatatype | None = None,
+        quantization: schema.XNNQuantParams | None = None,
+        **fields: Any,
+    ) -> int:
+        """Append an operator with one output of `dims`, by default in the type that is computed in; returns its id."""
+        output_id = self._new_value(tuple(dims), self.float_type if datatype is None else datatype, quantization)
         fields = {"flags": 0, **fields}
         self.nodes.append(schema.XNode(xnode_union=kind(output_id=output_id, **fields), debug_handle=len(self.nodes)))
         return output_id
+
+    def label(self, path: str) -> None:
+        """Say of the operators appended since the last call that they come from the module at `path`."""
+        self.labels += [path] * (len(self.nodes) - len(self.labels))
+
+    def moved(self, kind: type[Any], dims: Sequence[int], input_id: int, **fields: Any) -> int:
+        """`emit` for an operator that only moves numbers: the output is of its input's type."""
+        datatype, quantization = self.values[input_id].datatype, self.quantization.get(input_id)
+        return self.emit(kind, dims, datatype=datatype, quantization=quantization, input_id=input_id, **fields)
+
+    def as_type(
+        self, value: Value, datatype: schema.XNNDatatype, quantization: schema.XNNQuantParams | None = None
+    ) -> Value:
+        """The same numbers stored as another type, rounded if need be; once for all users."""
+        if self.type_of(value) == datatype and self.quantization.get(value.id) == quantization:
+            return value
+        key = ("convert", value.id, int(datatype), repr(quantization))
+        if key not in self._derived:
+            self._derived[key] = self.emit(
+                schema.XNNConvert,
+                self.dims_of(value.id),
+                datatype=datatype,
+                quantization=quantization,
+                input_id=value.id,
+            )
+        return replace(value, id=self._derived[key])
+
+    def computable(self, value: Value) -> Value:
+        """The value in the type that is computed in."""
+        return self.as_type(value, self.float_type)
 
     # -- views ------------------------------------------------------------------------------------------------------
 
@@ -180,8 +282,8 @@ class GraphBuilder:
             return value.id
         key = ("reshape", value.id, dims)
         if key not in self._derived:
-            self._derived[key] = self.emit(
-                schema.XNNStaticReshape, dims, input_id=value.id, num_dims=len(dims), new_shape=list(dims)
+            self._derived[key] = self.moved(
+                schema.XNNStaticReshape, dims, value.id, num_dims=len(dims), new_shape=list(dims)
             )
         return self._derived[key]
 
@@ -192,10 +294,10 @@ class GraphBuilder:
         key = ("transpose", value.id, value.shape, value.order, order)
         if key not in self._derived:
             perm = [value.order.index(axis) for axis in order]
-            self._derived[key] = self.emit(
+            self._derived[key] = self.moved(
                 schema.XNNStaticTranspose,
                 [value.shape[axis] for axis in order],
-                input_id=self.with_dims(value, value.dims),
+                self.with_dims(value, value.dims),
                 num_dims=len(perm),
                 perm=perm,
             )
@@ -224,13 +326,19 @@ class GraphBuilder:
         graph = schema.XNNGraph(
             version="0",
             xnodes=self.nodes,
-            xvalues=[schema.XValue(xvalue_union=value) for value in self.values],
+            xvalues=[self._with_quantization(value) for value in self.values],
             num_externs=len(self.input_ids) + len(self.output_ids),
             input_ids=self.input_ids,
             output_ids=self.output_ids,
             constant_data=self.data,
         )
         return serialize_xnnpack_binary(graph, bytearray())
+
+    def _with_quantization(self, value: schema.XNNTensorValue) -> schema.XValue:
+        quantization = self.quantization.get(value.id_out)
+        if quantization is None:
+            return schema.XValue(xvalue_union=value)
+        return schema.XValue(xvalue_union=schema.XNNQuantizedTensorValue(value, quantization))
 
 
 def schema_constants() -> list[schema.ConstantDataOffset]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
@@ -14,7 +15,9 @@ from executorch.backends.xnnpack.utils.xnnpack_constants import (
 )
 from torch import Tensor
 
-from export.xnnpack.graph import GraphBuilder, Unsupported, Value
+from export.quantization.weights import QuantizedWeight, quantize_weight
+from export.xnnpack.graph import Axes, GraphBuilder, Unsupported, Value
+from export.xnnpack.quantized import FixedRange, bias_value, is_static, layer_input, layer_output, weight_value
 
 NCHW_TO_NHWC = (0, 2, 3, 1)
 
@@ -28,19 +31,59 @@ def _innermost(g: GraphBuilder, x: Value) -> Value:
     return x
 
 
-def linear(g: GraphBuilder, x: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
-    if not isinstance(weight, Tensor):
-        raise Unsupported("a weight that is computed from the inputs")
+def linear(
+    g: GraphBuilder,
+    x: Value,
+    weight: Tensor | QuantizedWeight,
+    bias: Tensor | None = None,
+    output: FixedRange | None = None,
+) -> Value:
     x = _innermost(g, x)
-    width = weight.shape[0]
+    arranged = _arrange(g, x, weight, bias, (0, 1), "linear", nonbatch_dims=1, output=output)
+    width = (weight.values if isinstance(weight, QuantizedWeight) else weight).shape[0]
     output_id = g.emit(
         schema.XNNFullyConnected,
-        (*g.dims_of(x.id)[:-1], width),
-        input1_id=x.id,
-        filter_id=g.constant(weight, packed_for="linear"),
-        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for="linear"),
+        (*g.dims_of(arranged.x.id)[:-1], width),
+        input1_id=arranged.x.id,
+        filter_id=arranged.filter_id,
+        bias_id=arranged.bias_id,
+        **arranged.result,
     )
     return Value(output_id, (*x.shape[:-1], width), x.order)
+
+
+@dataclass(frozen=True)
+class _Arranged:
+    """A layer's operands in the types that it computes in, and the type of its result."""
+
+    x: Value
+    filter_id: int
+    bias_id: int
+    result: dict[str, Any]
+
+
+def _arrange(
+    g: GraphBuilder,
+    x: Value,
+    weight: Tensor | QuantizedWeight,
+    bias: Tensor | None,
+    order: Axes,
+    kind: str,
+    nonbatch_dims: int,
+    output: FixedRange | None,
+) -> _Arranged:
+    """Choose between floating point and integers: by the weights the layer came with, or those it shall get."""
+    if isinstance(weight, Tensor) and g.weight_format is not None:
+        weight = quantize_weight(weight, g.weight_format)
+    if isinstance(weight, QuantizedWeight):
+        x = layer_input(g, x, nonbatch_dims)
+        bias_id = XNN_INVALID_VALUE_ID if bias is None else bias_value(g, bias, weight, x, f"{kind}-{weight.bits}")
+        filter_id = weight_value(g, weight, order, f"{kind}-{weight.bits}")
+        return _Arranged(x, filter_id, bias_id, layer_output(is_static(g, x), output))
+    if not isinstance(weight, Tensor):
+        raise Unsupported("a weight that is computed from the inputs")
+    bias_id = XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for=kind)
+    return _Arranged(g.computable(x), g.constant(weight.permute(order), packed_for=kind), bias_id, {})
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -51,26 +94,31 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 def conv2d(
     g: GraphBuilder,
     x: Value,
-    weight: Tensor,
+    weight: Tensor | QuantizedWeight,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    output: FixedRange | None = None,
 ) -> Value:
     if groups != 1 or isinstance(padding, str):
         raise Unsupported(f"groups = {groups}, padding = {padding!r}")
     (sh, sw), (ph, pw), (dh, dw) = _pair(stride), _pair(padding), _pair(dilation)
     n, channels, height, width = x.shape
-    out_channels, _, kh, kw = weight.shape
+    out_channels, _, kh, kw = (weight.values if isinstance(weight, QuantizedWeight) else weight).shape
     out_height = (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1
     out_width = (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    seen = g.with_dims(g.ordered(x, NCHW_TO_NHWC), (n, height, width, channels))
+    x = Value(seen, x.shape, NCHW_TO_NHWC)
+    arranged = _arrange(g, x, weight, bias, NCHW_TO_NHWC, "conv", nonbatch_dims=3, output=output)
     output_id = g.emit(
         schema.XNNConv2d,
         (n, out_height, out_width, out_channels),
-        input1_id=g.with_dims(g.ordered(x, NCHW_TO_NHWC), (n, height, width, channels)),
-        filter_id=g.constant(weight.permute(NCHW_TO_NHWC), packed_for="conv"),
-        bias_id=XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for="conv"),
+        **arranged.result,
+        input1_id=arranged.x.id,
+        filter_id=arranged.filter_id,
+        bias_id=arranged.bias_id,
         padding_top=ph,
         padding_bottom=ph,
         padding_left=pw,

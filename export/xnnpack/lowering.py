@@ -9,12 +9,18 @@ that the translation does not know there is the slow way, which leaves such oper
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
+from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
+from executorch.exir._serialize._cord import Cord
+from executorch.exir._serialize._program import PTEFile, serialize_pte_binary
 from executorch.exir.lowered_backend_module import LoweredBackendModule
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram, export
@@ -22,10 +28,31 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from export.delegation import Delegation, OutsideCounter, OutsideOperator, delegation_of_edge
-from export.xnnpack.graph import GraphBuilder, Unsupported, Value
-from export.xnnpack.operators import build
+from export.layer_precision import module_path, precision_of
+from export.quantization.weights import GROUP_SIZE, WeightFormat
+from export.xnnpack.graph import FP16, FP32, GraphBuilder, Unsupported, Value
+from export.xnnpack.operators import LAYERS, QUANTIZE, build, constant
+from export.xnnpack.quantized import FixedRange
+from mobilevd.files import atomic_file
 
-SEGMENT_ALIGNMENT = 4096  # of the constants in the file: a page, so that a device can map them
+SEGMENT_ALIGNMENT = 128  # of each constant in the file, as ExecuTorch has it; pages would double a small int8 program
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a precision means to XNNPACK: what operators compute in, and how layers store their weights."""
+
+    float_type: xnn.XNNDatatype
+    weights: WeightFormat | None = None
+
+
+FORMATS = {
+    "fp32": Format(FP32),
+    "fp16": Format(FP16),
+    "int8": Format(FP32),  # static ranges: what is quantized says the graph itself
+    "8da8w": Format(FP32, WeightFormat(8)),
+    "8da4w": Format(FP32, WeightFormat(4, GROUP_SIZE)),
+}
 
 
 class NotDelegated(Exception):
@@ -36,28 +63,58 @@ class NotDelegated(Exception):
         super().__init__(", ".join(f"{o.op} (x{o.count})" for o in operators))
 
 
-def lower_to_xnnpack(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[bytes, Delegation]:
+def lower_to_xnnpack(
+    module: nn.Module, inputs: Sequence[Tensor], precision: str = "fp32", layers: Mapping[str, str] | None = None
+) -> tuple[bytes, Delegation]:
     """The content of a .pte file: `module` for float32 inputs of these shapes, as one XNNPACK delegate.
 
     Whatever depends on parameters and constants alone is computed here and stored.
+
+    Args:
+        precision: one of `FORMATS`.
+        layers: submodules with another one.
 
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.
     """
     with torch.no_grad(), _without_deprecations():
-        program = export(module, tuple(inputs), strict=False)
-        builder = translate(program)
-        return _emit(program, builder), Delegation(1, [], len(builder.nodes), 1.0)
+        return lower_exported(export(module, tuple(inputs), strict=False), precision, layers)
 
 
-def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[bytes, Delegation]:
+def lower_exported(
+    program: ExportedProgram, precision: str = "fp32", layers: Mapping[str, str] | None = None
+) -> tuple[bytes, Delegation]:
+    """`lower_to_xnnpack` of a graph that was exported already, quantized by PT2E or not."""
+    with torch.no_grad(), _without_deprecations():
+        builder = translate(program, precision, layers)
+        return bytes(_emit(program, builder)), Delegation(1, [], len(builder.nodes), 1.0)
+
+
+def lower_to_file(
+    program: ExportedProgram, file: Path, precision: str = "fp32", layers: Mapping[str, str] | None = None
+) -> Delegation:
+    """`lower_exported` straight to a file: constants wait in a folder beside it, so that memory holds one at a time."""
+    with (
+        atomic_file(file) as unfinished,
+        tempfile.TemporaryDirectory(prefix=".tmp-constants-", dir=file.parent) as scratch,
+        torch.no_grad(),
+        _without_deprecations(),
+    ):
+        builder = translate(program, precision, layers, Path(scratch))
+        content = _emit(program, builder)
+        with open(unfinished, "wb") as opened:
+            content.write_to_file(opened)
+        return Delegation(1, [], len(builder.nodes), 1.0)
+
+
+def lower_by_partitioner(program: ExportedProgram) -> tuple[bytes, Delegation]:
     """The same by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     with torch.no_grad(), _without_deprecations():
         edge = to_edge_transform_and_lower(
-            export(module, tuple(inputs), strict=False),
+            program,
             partitioner=[XnnpackPartitioner()],
             # the check refuses some operators that the portable kernels do have
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
@@ -66,13 +123,18 @@ def lower_by_partitioner(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[b
         return bytes(edge.to_executorch().buffer), delegation
 
 
-def translate(program: ExportedProgram) -> GraphBuilder:
-    """XNNPACK's graph of an exported program.
+def translate(
+    program: ExportedProgram,
+    precision: str = "fp32",
+    layers: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
+) -> GraphBuilder:
+    """XNNPACK's graph of an exported program; see `lower_to_xnnpack`, and `GraphBuilder` for `scratch`.
 
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.
     """
-    builder = GraphBuilder()
+    builder = GraphBuilder(scratch)
     env: dict[fx.Node, object] = {}
     outside = OutsideCounter()
     tensors = {**program.state_dict, **program.constants}
@@ -85,24 +147,41 @@ def translate(program: ExportedProgram) -> GraphBuilder:
             else:
                 env[node] = tensors[str(spec.target)]
         elif node.op == "call_function":
-            known = pytree.tree_map(lambda a: env.get(a, a) if isinstance(a, fx.Node) else a, (node.args, node.kwargs))
-            leaves = pytree.tree_leaves(known)
+            args, kwargs = pytree.tree_map(
+                lambda a: env.get(a, a) if isinstance(a, fx.Node) else a, (node.args, node.kwargs)
+            )
+            leaves = pytree.tree_leaves((args, kwargs))
             if any(isinstance(leaf, fx.Node) for leaf in leaves):
                 continue  # behind an operator that is outside already
             if not any(isinstance(leaf, Value) for leaf in leaves):
-                env[node] = node.target(*known[0], **known[1])  # from constants alone
+                env[node] = constant(node.target, args, kwargs)
                 continue
+            path = module_path(node)
+            form = FORMATS[precision_of(path, precision, layers)]
+            builder.float_type, builder.weight_format = form.float_type, form.weights
+            if node.target in LAYERS and (output := _fixed_output(node)) is not None:
+                kwargs = {**kwargs, "output": output}
             try:
-                env[node] = build(builder, node.target, *known)
+                env[node] = build(builder, node.target, args, kwargs)
+                builder.label(path)
             except Unsupported as error:
                 shapes = [n.meta["val"].shape for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
                 outside.add(f"{node.target}: {error}", [list(shape) for shape in shapes])
         elif node.op == "output" and not outside.result():
             for result in node.args[0]:
                 builder.output(cast(Value, env[result]))
+            builder.label("")
     if outside.result():
         raise NotDelegated(outside.result())
     return builder
+
+
+def _fixed_output(node: fx.Node) -> FixedRange | None:
+    """The range that a layer's output is quantized to right behind it, if it is."""
+    for user in node.users:
+        if str(user.target) == QUANTIZE:
+            return FixedRange(float(cast(float, user.args[1])), int(cast(int, user.args[2])))
+    return None
 
 
 class _Signature(nn.Module):
@@ -116,8 +195,8 @@ class _Signature(nn.Module):
         return tuple(torch.zeros(shape) for shape in self.shapes)
 
 
-def _emit(program: ExportedProgram, builder: GraphBuilder) -> bytes:
-    """Wrap the graph as the only delegate of an ExecuTorch program."""
+def _emit(program: ExportedProgram, builder: GraphBuilder) -> Cord:
+    """Wrap the graph as the only delegate of an ExecuTorch program; the pieces of its file."""
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     inputs = tuple(torch.zeros(placeholders[name].meta["val"].shape) for name in program.graph_signature.user_inputs)
     results = program.graph.output_node().args[0]
@@ -129,7 +208,9 @@ def _emit(program: ExportedProgram, builder: GraphBuilder) -> bytes:
         compile_specs=[],
         named_data_store_output=builder.store.get_named_data_store_output(),
     )
-    return lowered.buffer(extract_delegate_segments=True, segment_alignment=SEGMENT_ALIGNMENT)
+    # not `lowered.buffer()`, which would copy all of it into memory at once
+    pieces = PTEFile(program=lowered.program(), named_data=lowered.named_data_store_output)
+    return serialize_pte_binary(pieces, extract_delegate_segments=True, segment_alignment=SEGMENT_ALIGNMENT)
 
 
 @contextmanager

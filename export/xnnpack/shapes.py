@@ -51,7 +51,8 @@ def _concatenate(g: GraphBuilder, ids: list[int], dims: Sequence[int], axis: int
         return ids[0]
     kind = getattr(schema, f"XNNConcatenate{len(ids)}")
     padded = [*ids, *[XNN_INVALID_VALUE_ID] * (MAX_CONCATENATED - len(ids))]
-    return g.emit(kind, dims, axis=axis, **{f"input{i + 1}_id": value_id for i, value_id in enumerate(padded)})
+    inputs: dict[str, Any] = {f"input{i + 1}_id": value_id for i, value_id in enumerate(padded)}
+    return g.emit(kind, dims, axis=axis, **inputs)
 
 
 def slice_(
@@ -69,10 +70,10 @@ def slice_(
     position = x.order.index(axis)
     offsets, sizes = [0] * len(x.shape), list(x.dims)
     offsets[position], sizes[position] = start, end - start
-    output_id = g.emit(
+    output_id = g.moved(
         schema.XNNStaticSlice,
         sizes,
-        input_id=g.with_dims(x, x.dims),
+        g.with_dims(x, x.dims),
         num_dims=len(sizes),
         offsets=offsets,
         sizes=sizes,
@@ -126,3 +127,23 @@ def reshape(g: GraphBuilder, x: Value, shape: Sequence[int]) -> Value:
 def flatten(g: GraphBuilder, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
     start, end = start_dim % len(x.shape), end_dim % len(x.shape)
     return g.reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+
+
+def pad(g: GraphBuilder, x: Value, amounts: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
+    """`amounts` as PyTorch has them: before and after the last axis, then the one before it, ..."""
+    if mode != "constant" or min(amounts) < 0:
+        raise Unsupported(f"mode = {mode!r}, amounts {list(amounts)}")
+    last = len(x.shape) - 1
+    before, after = [0] * len(x.shape), [0] * len(x.shape)
+    for i in range(len(amounts) // 2):
+        before[last - i], after[last - i] = amounts[2 * i], amounts[2 * i + 1]
+    shape = tuple(before[axis] + size + after[axis] for axis, size in enumerate(x.shape))
+    output_id = g.emit(
+        schema.XNNStaticConstantPad,
+        [shape[axis] for axis in x.order],
+        input_id=g.with_dims(x, x.dims),
+        pre_paddings=[before[axis] for axis in x.order],
+        post_paddings=[after[axis] for axis in x.order],
+        padding_value=0.0 if value is None else float(value),
+    )
+    return Value(output_id, shape, x.order)

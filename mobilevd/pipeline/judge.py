@@ -17,6 +17,7 @@ from eval.samples import write_contact_sheet
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
+from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations, generate_one_step, sample_euler
 from mobilevd.diffusion.sigmas import karras_sigmas
 from mobilevd.errors import UserError
@@ -35,11 +36,24 @@ def guidance_of(config: RunConfig) -> Tensor:
     return frame_guidance(config.data.num_frames, diffusion.guidance_min, diffusion.guidance_max)
 
 
+Sampler = Callable[[Tensor, Conditions], Tensor]
+"""Noise (B, T, 4, h, w) of unit variance and conditions -> latents of the noise's shape."""
+
+
+def sampler_of(config: RunConfig, entry: Entry, unet: SpatioTemporalUNet) -> Sampler:
+    """How an entry's model is sampled: one evaluation, or the multi-step sampler."""
+    diffusion = config.diffusion
+    if entry.one_step:
+        return lambda noise, conditions: generate_one_step(unet, noise, diffusion.sigma_max, conditions)
+    sigmas = karras_sigmas(diffusion.num_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho)
+    return lambda noise, conditions: sample_euler(unet, noise, sigmas, conditions, guidance_of(config))
+
+
 @torch.no_grad()
 def generate(
     config: RunConfig,
     entry: Entry,
-    unet: SpatioTemporalUNet,
+    sample: Sampler,
     codec: Codec,
     first_frames: np.ndarray,
     on_clips: Callable[[int], None],
@@ -49,9 +63,8 @@ def generate(
     Clip i's noise comes from the seed evaluation.seed + i, whatever the batch size.
     """
     diffusion, data = config.diffusion, config.data
-    device = next(unet.parameters()).device
+    device = next(codec.parameters()).device
     height, width = codec.latent_size(entry.height, entry.width)
-    sigmas = karras_sigmas(diffusion.num_steps, diffusion.sigma_min, diffusion.sigma_max, diffusion.rho)
     clips = []
     for start in range(0, len(first_frames), config.evaluation.batch_size):
         images = to_tensor(first_frames[start : start + config.evaluation.batch_size]).to(device)
@@ -76,11 +89,7 @@ def generate(
             torch.cat([c.image_embedding for c in conditions]),
             torch.cat([c.added_time_ids for c in conditions]),
         )
-        noises = torch.stack(noise).to(device)
-        if entry.one_step:
-            latents = generate_one_step(unet, noises, diffusion.sigma_max, together)
-        else:
-            latents = sample_euler(unet, noises, sigmas, together, guidance_of(config))
+        latents = sample(torch.stack(noise).to(device), together)
         clips.append(to_uint8(codec.decode(latents)))
         on_clips(start + len(images))
     return np.concatenate(clips)
@@ -129,16 +138,11 @@ class Judge:
 
     def judge(self, entry: Entry, on_clips: Callable[[int], None]) -> dict[str, Any]:
         """Generate, compare, write samples.mp4 and contact_sheet.png, and return the row's figures."""
-        config, evaluation = self.config, self.config.evaluation
-        chosen = spread(self.clips.test.clips, evaluation.clips)
-        real = read_clips(config, chosen, entry.height, entry.width)
+        config = self.config
         unet = SpatioTemporalUNet.from_pretrained(entry.model)
         cast(nn.Module, unet).to(next(self.codec.parameters()).device)
-        generated = generate(config, entry, unet, self.codec, real[:, 0], on_clips)
-        small = resize_clips(generated, evaluation.height, evaluation.width)
-        conditions = resize_clips(real[:, :1], evaluation.height, evaluation.width)[:, 0]
-        result = evaluate_clips(small, self.reference, self.extractor, fps=config.data.fps, conditions=conditions)
-        shown = min(evaluation.sheet_clips, len(generated))
+        result, generated, real = self.compare(entry, sampler_of(config, entry, unet), on_clips)
+        shown = min(config.evaluation.sheet_clips, len(generated))
         self._write_samples(entry, generated[:shown], real[:shown])
         latent_size = self.codec.latent_size(entry.height, entry.width)
         count = count_flops(unet, config.data.num_frames, *latent_size)
@@ -154,6 +158,19 @@ class Judge:
             "width": entry.width,
             "temporal_blocks": len(unet.temporal_block_names()),
         }
+
+    def compare(
+        self, entry: Entry, sample: Sampler, on_clips: Callable[[int], None]
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+        """Generate from the held-out first frames; the protocol's figures, and generated and real clips in full size."""
+        config, evaluation = self.config, self.config.evaluation
+        chosen = spread(self.clips.test.clips, evaluation.clips)
+        real = read_clips(config, chosen, entry.height, entry.width)
+        generated = generate(config, entry, sample, self.codec, real[:, 0], on_clips)
+        small = resize_clips(generated, evaluation.height, evaluation.width)
+        conditions = resize_clips(real[:, :1], evaluation.height, evaluation.width)[:, 0]
+        result = evaluate_clips(small, self.reference, self.extractor, fps=config.data.fps, conditions=conditions)
+        return result, generated, real
 
     def _write_samples(self, entry: Entry, generated: np.ndarray, real: np.ndarray) -> None:
         rows, labels = [], []

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from export import proof
 from export.bundle import export_bundle
-from export.commands import export_model
 from export.executorch_runtime import run_pte
 from export.one_step import OneStepGenerator, OneStepSettings
 from export.parity import Parity, compare
@@ -24,39 +22,8 @@ from mobilevd.diffusion.sampling import generate_one_step
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 from mobilevd.transforms import make_transform
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
-
-FRAMES, HEIGHT, WIDTH = 4, 8, 8
-SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, spatial_factor=4)
-
-
-def unet(**changes: Any) -> SpatioTemporalUNet:
-    torch.manual_seed(0)
-    arguments: dict[str, Any] = {
-        "down_block_types": (CROSS_DOWN, PLAIN_DOWN),
-        "up_block_types": (PLAIN_UP, CROSS_UP),
-        "block_out_channels": (32, 64),
-        "layers_per_block": 1,
-        "num_attention_heads": 2,
-        "cross_attention_dim": 16,
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 24,
-        "num_frames": FRAMES,
-        **changes,
-    }
-    made = SpatioTemporalUNet(**arguments)
-    for mixer in made.time_mixers().values():
-        mixer.mix_factor.data.normal_()  # so that a blend that is folded wrongly shows
-    return made.eval()
-
-
-def compressed(*specs: dict[str, Any]) -> SpatioTemporalUNet:
-    model = unet()
-    for spec in specs:
-        transform = make_transform(spec)
-        model = transform.finish(transform.begin(model))
-    return model.eval()
-
+from mobilevd.unet import SpatioTemporalUNet
+from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, unet
 
 MODELS = {
     "uncompressed": [],
@@ -168,14 +135,6 @@ def test_what_xnnpack_does_not_have_is_named() -> None:
     with pytest.raises(NotDelegated, match="i0") as caught:
         lower_to_xnnpack(Odd(), [torch.randn(2, 3)])
     assert caught.value.operators[0].count == 1
-
-
-def test_the_command_takes_the_models_own_size(tmp_path: Path) -> None:
-    unet(sample_size=[4, 8]).save_pretrained(tmp_path / "model")
-    console = Console(record=True, width=120)
-    manifests = export_model(tmp_path / "model", ["executorch-xnnpack"], tmp_path / "out", console=console)
-    assert manifests["out"]["model"]["latent_width"] == 8
-    assert (tmp_path / "out" / "unet.pte").is_file() and "100% FLOPs" in console.export_text()
 
 
 def test_figures_of_parity_by_hand() -> None:

@@ -56,6 +56,17 @@ def test_folding_changes_no_number(changes: dict[str, Any]) -> None:
         torch.testing.assert_close(generator(*arguments), expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
 
 
+def test_folding_with_the_conditioning_left_open_changes_no_number() -> None:
+    unet = randomized()
+    settings = OneStepSettings(*SIZE, FRAMES, conditioning_inputs=True)
+    generator = OneStepGenerator(unet, settings)
+    arguments = (*inputs(unet), settings.time_ids().double() * 1.7)
+    with torch.no_grad():
+        expected = generator(*arguments)
+        generator.unet = fold_for_phone(unet, None)
+        torch.testing.assert_close(generator(*arguments), expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+
+
 def test_what_is_folded_is_gone() -> None:
     unet = randomized()
     folded = fold_for_phone(unet, torch.randn(1, 128, dtype=torch.float64))

@@ -118,6 +118,8 @@ class Operators(nn.Module):
             "one of them": x[:, 1] * 2,
             "expanded": y[:, :1].expand(-1, 3, -1, -1),
             "flattened": x.flatten(1, 2).unsqueeze(1) * 3,
+            "clamped": F.relu(x) + x.clamp(-0.5, 0.3) * x.clamp(min=0.1),
+            "padded": F.pad(x.transpose(1, 3), (0, 1, 2, 0)) + F.pad(x.permute(0, 3, 2, 1), (1, 0, 0, 2), value=0.5),
             "heads": x.reshape(2, 2, 2, 48).permute(0, 3, 1, 2).reshape(2, 48, 4) + 1,
         }
 
@@ -200,7 +202,7 @@ def test_the_slow_way_leaves_operators_outside_and_they_are_counted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cumsum(torch.sigmoid(x), dim=1) * x
 
-    delegation: dict[str, Any] = lower_by_partitioner(Odd(), [torch.randn(2, 3)])[1].to_json()
+    delegation: dict[str, Any] = lower_by_partitioner(export(Odd(), (torch.randn(2, 3),)))[1].to_json()
     assert delegation["delegates"] == 2
     (outside,) = [o for o in delegation["operators_outside"] if "cumsum" in o["op"]]
     assert outside["count"] == 1 and [2, 3] in outside["shapes"][0]

@@ -1,0 +1,153 @@
+"""The engines: each makes ready what it runs, and then runs it once per call.
+
+A turn of any engine is the same: one evaluation that does not count, then `TIMED` that do; their median is the sample.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.latency.model import Work
+from device_runner.bundle import read_bundle
+from device_runner.measure import measure
+from device_runner.protocol import Protocol
+from export.bundle import Item, describe_model, write_bundle
+from export.onnx_graph.files import session
+from export.targets import parse_target
+
+TIMED = 2
+
+
+class Skipped(Exception):
+    """This engine cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that is ready.
+
+    Attributes:
+        output: what it makes of the work's inputs.
+        turn: one turn, in milliseconds.
+        notes: what making it ready took, and what came out, for the record.
+        exact: it computes in float32, so its output must be diffusers' own but for rounding.
+    """
+
+    output: Tensor
+    turn: Callable[[], float]
+    notes: dict[str, Any] = field(default_factory=dict)
+    exact: bool = True
+
+
+def in_process(run: Callable[[], Tensor], **notes: Any) -> Engine:
+    """An engine that is a function of this process."""
+
+    def turn() -> float:
+        run()
+        samples = []
+        for _ in range(TIMED):
+            started = time.perf_counter()
+            run()
+            samples.append((time.perf_counter() - started) * 1000)
+        return statistics.median(samples)
+
+    return Engine(run().clone(), turn, notes)
+
+
+def _lowered(work: Work, target: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Our program as a bundle; its file, and what the manifest says of it."""
+    chosen, precision = parse_target(target)
+    items = [Item(work.program, precision)]
+    # random weights lose more to eight bits than trained ones: the figure is told, nothing is refused for it
+    model = describe_model(work.unet, work.ours.settings, None)
+    manifest = write_bundle(items, chosen, folder, name="benchmark", model=model, allow_low_parity=precision != "fp32")
+    entry = manifest["programs"][work.program.name]
+    return folder / entry["file"], {key: entry[key] for key in ("lowering_s", "size_bytes", "delegation")}
+
+
+def program(work: Work, folder: Path, threads: int, precision: str) -> Engine:
+    """The .pte file, run by the C++ runner in a process of its own."""
+    target, _ = parse_target(f"executorch-xnnpack:{precision}")
+    bundle = folder / f"bundle-{precision}"
+    file, notes = _lowered(work, f"{target.name}:{precision}", bundle)
+    output = target.run(file, list(work.inputs.values()), threads)[0]
+    read_bundle(bundle)  # intact, before it is measured
+    protocol = Protocol(warmup=1, iterations=TIMED, threads=threads)
+    return Engine(
+        output,
+        lambda: statistics.median(measure(bundle, "host", protocol).samples_ms),
+        notes,
+        exact=precision == "fp32",
+    )
+
+
+def eager(module: torch.nn.Module, work: Work) -> Engine:
+    return in_process(lambda: module(*work.inputs.values()))
+
+
+def compiled(work: Work, folder: Path, frozen: bool) -> Engine:
+    """diffusers' module by torch.compile (inductor).
+
+    Args:
+        frozen: the weights are constants, so inductor stores them packed for oneDNN; what is meant for inference.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.utils import fresh_cache
+
+    module: Any = torch.compile(work.theirs, dynamic=False, options={"freezing": frozen})
+    try:
+        get_cpp_compiler()
+        with fresh_cache(dir=str(folder)):  # what an earlier run compiled must not shorten the time that is reported
+            torch._dynamo.reset()
+            started = time.perf_counter()
+            module(*work.inputs.values())
+            compile_s = time.perf_counter() - started
+    except RuntimeError as error:
+        raise Skipped(f"torch.compile: {str(error).strip().splitlines()[0]}") from error
+    return in_process(lambda: module(*work.inputs.values()), compile_s=compile_s)
+
+
+def onnx_of_diffusers(work: Work, folder: Path, threads: int) -> Engine:
+    """ONNX Runtime on diffusers' own export."""
+    file = folder / "diffusers.onnx"
+    started = time.perf_counter()
+    exported = torch.onnx.export(
+        work.theirs, tuple(work.inputs.values()), input_names=list(work.inputs), output_names=["latents"], dynamo=True
+    )
+    assert exported is not None
+    exported.save(str(file))
+    return _onnx(file, work, threads, lowering_s=time.perf_counter() - started)
+
+
+def onnx_of_ours(work: Work, folder: Path, threads: int) -> Engine:
+    """ONNX Runtime on the graph that the target `onnx` writes."""
+    file, notes = _lowered(work, "onnx:fp32", folder / "bundle-onnx")
+    return _onnx(file, work, threads, **notes)
+
+
+def _onnx(file: Path, work: Work, threads: int, **notes: Any) -> Engine:
+    runtime = session(file, threads)
+    feed = {name: tensor.numpy() for name, tensor in work.inputs.items()}
+    return in_process(lambda: torch.from_numpy(runtime.run(None, feed)[0]), **notes)
+
+
+MAKERS: dict[str, Callable[[Work, Path, int], Engine]] = {
+    "program": lambda work, folder, threads: program(work, folder, threads, "fp32"),
+    "program, int8": lambda work, folder, threads: program(work, folder, threads, "int8"),
+    "program, 8da8w": lambda work, folder, threads: program(work, folder, threads, "8da8w"),
+    "diffusers": lambda work, folder, threads: eager(work.theirs, work),
+    "ours, eager": lambda work, folder, threads: eager(work.ours, work),
+    "torch.compile": lambda work, folder, threads: compiled(work, folder, frozen=False),
+    "torch.compile, frozen": lambda work, folder, threads: compiled(work, folder, frozen=True),
+    "onnxruntime": onnx_of_diffusers,
+    "onnxruntime, ours": onnx_of_ours,
+}
+"""All engines by name; the first is what the others are compared with."""

@@ -1,0 +1,60 @@
+"""Keeps what converters say about themselves off the user's terminal: progress bars, log lines, deprecations."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes what is written; never closed, because loggers that are set up meanwhile keep it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Drop standard error, log records and warnings; exceptions still say what went wrong.
+
+    Some libraries change the root logger when they are imported (its level, its handlers): it is put back. Standard
+    output is left alone, so that a running display of ours goes on.
+    """
+    root, disabled = logging.getLogger(), logging.root.manager.disable
+    level, handlers = root.level, list(root.handlers)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(_Nowhere()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def native_output_held() -> Iterator[Callable[[], str]]:
+    """Keep what compiled libraries write to the terminal (not through Python); gives a function that returns it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    with tempfile.TemporaryFile() as file:
+
+        def held() -> str:
+            return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+        try:
+            for descriptor in saved:
+                os.dup2(file.fileno(), descriptor)
+            yield held
+        finally:
+            for descriptor, copy in saved.items():
+                os.dup2(copy, descriptor)
+                os.close(copy)

@@ -1,0 +1,49 @@
+"""The blocks that precision is chosen for, and what their weights weigh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mobilevd.nn.blocks import Resample
+from mobilevd.nn.resnet import SpatioTemporalResBlock
+from mobilevd.nn.transformer import SpatioTemporalTransformer
+
+KINDS = (SpatioTemporalResBlock, SpatioTemporalTransformer, Resample)
+ROOT = "unet."
+WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "8da8w": 1.0}
+"""Per weight. Four bits are for linear layers; convolutions stay at eight."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the model whose layers share a precision: `layers` are its convolutions and linear layers, by full path."""
+
+    name: str
+    layers: dict[str, nn.Conv2d | nn.Linear]
+
+    def size_bytes(self, precision: str) -> float:
+        """Of its weights at a precision, scales and biases included."""
+        return sum(_layer_bytes(layer, precision) for layer in self.layers.values())
+
+
+def find_blocks(module: nn.Module) -> list[Block]:
+    """Every convolution and linear layer of a program's module, in blocks: UNet blocks, else each layer by itself."""
+    tops = [name for name, part in module.named_modules() if isinstance(part, KINDS)]
+    found: dict[str, dict[str, nn.Conv2d | nn.Linear]] = {}
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            block = next((top for top in tops if path.startswith(f"{top}.")), path)
+            found.setdefault(block, {})[path] = layer
+    return [Block(name.removeprefix(ROOT), layers) for name, layers in found.items()]
+
+
+def _layer_bytes(layer: nn.Conv2d | nn.Linear, precision: str) -> float:
+    weights, channels = layer.weight.numel(), layer.weight.shape[0]
+    bias = channels * (2 if precision == "fp16" else 4)
+    if precision in ("fp32", "fp16"):
+        return weights * WEIGHT_BYTES[precision] + bias
+    if precision == "8da4w" and isinstance(layer, nn.Linear):
+        return weights * (0.5 + 2 / 32) + bias  # a scale of two bytes for every 32
+    return weights + channels * 4 + bias

@@ -1,0 +1,75 @@
+"""`onnx`: a graph for ONNX Runtime, on the phone and on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from export.delegation import Delegation, OutsideCounter
+from export.program import Program
+from export.targets.base import LayerPrecisions, Target
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")  # whose operators ONNX Runtime has kernels for
+
+
+class Onnx(Target):
+    """An .onnx file with static shapes; inputs and outputs are float32 in every precision.
+
+    fp16 keeps the normalizations in float32; int8 quantizes convolutions and linear layers (weights per channel), and
+    keeps attention, softmax and normalizations in float32. Any layers can have any of the three precisions.
+    """
+
+    name = "onnx"
+    precisions = ("fp32", "fp16", "int8")
+    suffix = ".onnx"
+    phone_form = False  # but for attention and the gated GELU: `spell_for_onnx`
+    tools = ("torch", "onnx", "onnxruntime", "onnxscript")
+
+    def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
+        """As `Target.lower`; weights too large for one file go to `FILE.data` beside it.
+
+        Raises:
+            UserError: unknown precision, a layer that is not there, or int8 without calibration inputs.
+        """
+        from export.onnx_graph.capture import capture
+        from export.onnx_graph.files import check_graph, strip_origin, write_graph
+        from export.onnx_graph.half import to_half
+        from export.onnx_graph.precisions import precisions_of_nodes
+        from export.onnx_graph.quantize import quantize
+
+        self.check_precision(precision)
+        model = capture(program)
+        chosen = precisions_of_nodes(model, precision, layers or {}, self.precisions)
+        strip_origin(model)
+        if "int8" in (precision, *(layers or {}).values()):
+            model = quantize(model, {name for name, own in chosen.items() if own == "int8"}, program.calibration)
+        if half := {name for name, own in chosen.items() if own == "fp16"}:
+            to_half(model, half)
+        write_graph(model, file)
+        return delegation(check_graph(file))
+
+    def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
+        from export.onnx_graph.files import session
+
+        runtime = session(file, threads)
+        names = [value.name for value in runtime.get_inputs()]
+        feed = {name: tensor.detach().contiguous().numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(output) for output in runtime.run(None, feed)]
+
+
+def delegation(graph: ModelProto) -> Delegation:
+    """ONNX Runtime runs a graph as a whole; only operators of domains that are not its own would be outside."""
+    outside = OutsideCounter()
+    for node in graph.graph.node:
+        if node.domain not in OWN_DOMAINS:
+            outside.add(f"{node.domain}::{node.op_type}", [])
+    others = outside.result()
+    inside = len(graph.graph.node) - sum(o.count for o in others)
+    return Delegation(delegates=1, operators_outside=others, operators_inside=inside, flops_share=1.0)
