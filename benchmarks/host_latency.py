@@ -28,6 +28,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -46,12 +47,17 @@ from mobilevd.flops import count_flops  # noqa: E402
 
 REST_S = 0.3  # before each turn: the threads of the engine before it spin for a moment when their work is done
 BASE = next(iter(MAKERS))
+REFERENCE = "diffusers"
 
 
-def make_engines(work: Work, folder: Path, threads: int) -> tuple[dict[str, Engine], dict[str, str]]:
-    """All engines that can be had here, and why the others cannot."""
+def make_engines(
+    work: Work, folder: Path, threads: int, wanted: Sequence[str]
+) -> tuple[dict[str, Engine], dict[str, str]]:
+    """The wanted engines that can be had here, and why the others cannot; the two that all are compared with always."""
     engines, skipped = {}, {}
     for name, make in MAKERS.items():
+        if name not in (*wanted, BASE, REFERENCE):
+            continue
         started = time.perf_counter()
         try:
             engines[name] = make(work, folder, threads)
@@ -64,7 +70,7 @@ def make_engines(work: Work, folder: Path, threads: int) -> tuple[dict[str, Engi
 
 def compare_outputs(engines: dict[str, Engine]) -> dict[str, float]:
     """PSNR of each engine's output against diffusers'; ends the run if one that computes in float32 is another's."""
-    parity = {name: psnr_db(engine.output, engines["diffusers"].output) for name, engine in engines.items()}
+    parity = {name: psnr_db(engine.output, engines[REFERENCE].output) for name, engine in engines.items()}
     for name, engine in engines.items():
         if engine.exact and parity[name] < GATES_DB["fp32"]:
             sys.exit(f"{name}: its output is only {parity[name]:.1f} dB from diffusers'; nothing is timed")
@@ -91,7 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="a smaller model and 2 rounds, to try the script")
+    parser.add_argument("--engines", nargs="+", choices=MAKERS, default=list(MAKERS), metavar="NAME", help="not all")
+    parser.add_argument("--quick", action="store_true", help="a small model and 2 rounds, to try the script")
     parser.add_argument("--work", type=Path, default=Path(".cache/host_latency"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
@@ -102,7 +109,7 @@ def main() -> None:
 
     with torch.no_grad():
         work = make_work(arguments.quick, folder)
-        engines, skipped = make_engines(work, folder, arguments.threads)
+        engines, skipped = make_engines(work, folder, arguments.threads, arguments.engines)
         assert torch.backends.mkldnn.enabled == before["onednn"], "a tool turned PyTorch's fast kernels off"
         parity = compare_outputs(engines)
         samples, gemm = take_turns(engines, 2 if arguments.quick else arguments.rounds)

@@ -18,7 +18,7 @@ from export.one_step import OneStepSettings
 from export.parity import GATES_DB
 from export.program import Program
 from export.proof import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove
-from export.targets import LayerPrecisions, Target, parse_target
+from export.targets import LayerPrecisions, Target, parse_target, program_size
 from export.unet_program import unet_program
 from mobilevd.files import atomic_folder, atomic_write_bytes, atomic_write_json, sha256_file
 from mobilevd.unet import SpatioTemporalUNet
@@ -168,7 +168,7 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
         "method": "forward",
         "precision": precision,
         "layers": dict(layers or {}),
-        "size_bytes": _size(file),
+        "size_bytes": program_size(file),
         "inputs": [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()],
         "outputs": [{**_write_tensor(folder, program.name, key, value), "min_psnr_db": gate} for key, value in outputs],
         "parity": parity,
@@ -184,13 +184,6 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if psutil.MACOS else peak / 2**10
-
-
-def _size(path: Path) -> int:
-    """Of a program's file, or of all files in its folder, with the weights that lie beside it under its name."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*") if file.is_file())
 
 
 def _write_tensor(folder: Path, program: str, name: str, tensor: Tensor) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export.one_step import INPUTS, OneStepGenerator, OneStepSettings
 from export.program import Program
 from export.unet_program import unet_program
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 
 MEDIUM: dict[str, Any] = {
     "block_out_channels": (64, 128, 256, 256),
@@ -21,7 +21,14 @@ MEDIUM: dict[str, Any] = {
     "cross_attention_dim": 1024,
     "num_frames": 14,
 }
-QUICK: dict[str, Any] = {**MEDIUM, "block_out_channels": (32, 32, 64, 64), "num_attention_heads": (1, 1, 2, 2)}
+QUICK: dict[str, Any] = {
+    **MEDIUM,
+    "down_block_types": (CROSS_DOWN, PLAIN_DOWN),
+    "up_block_types": (PLAIN_UP, CROSS_UP),
+    "block_out_channels": (32, 64),
+    "num_attention_heads": (1, 2),
+    "layers_per_block": 1,
+}
 FRAMES, HEIGHT, WIDTH, SIGMA = 14, 32, 64, 700.0
 SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, SIGMA)
 CALIBRATION = 2  # inputs; ranges of activations change no latency

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 import onnx_ir as ir
@@ -14,22 +10,10 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnx_ir.tensor_adapters import TorchTensor
 from torch import Tensor, nn
 
+from export.chatter import quietly
 from export.program import Program
 from mobilevd.nn.attention import GEGLU
 from mobilevd.nn.ops import ScaledDotProduct, set_phone_form
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the exporter and the quantizer tell their developers from the user's terminal; errors still raise."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def spell_for_onnx(module: nn.Module) -> None:
@@ -48,7 +32,7 @@ def spell_for_onnx(module: nn.Module) -> None:
 def capture(program: Program) -> ir.Model:
     """The program's graph, of batch 1 and static shapes, with its inputs and outputs named; no weight is copied."""
     spell_for_onnx(program.module)
-    with quiet(), torch.no_grad():
+    with quietly(), torch.no_grad():
         exported = torch.onnx.export(
             program.module,
             program.example,
@@ -98,7 +82,7 @@ def fold_constants(model: ir.Model) -> None:
     def constant(node: ir.Node) -> bool:
         return bool(node.inputs) and all(value is None or value.is_initializer() for value in node.inputs)
 
-    with quiet():
+    with quietly():
         optimizer.fold_constants(model, onnx_shape_inference=False, should_fold=constant)
     RemoveUnusedNodesPass()(model)
 

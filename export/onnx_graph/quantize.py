@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
 
-from export.onnx_graph.capture import quiet
+from export.chatter import quietly
 from export.onnx_graph.files import session, write_graph
 from export.program import Inputs
 from mobilevd.errors import UserError
@@ -45,7 +45,7 @@ def quantize(model: ir.Model, names: set[str], calibration: Sequence[Inputs]) ->
         write_graph(model, file)
         proto = onnx.load(file)  # the one copy of the weights; without the mark the quantizer would make a second
     add_infer_metadata(proto)
-    with quiet():
+    with quietly():
         quantizer = QDQQuantizer(
             proto,
             per_channel=True,

@@ -14,7 +14,7 @@ from export.program import Program
 from export.proof import prove
 from export.quantization.mixed import Choice, choices
 from export.quantization.sensitivity import Sensitivity, measure_sensitivity
-from export.targets.base import Target
+from export.targets.base import Target, program_size
 from mobilevd.errors import UserError
 
 STEP_DB = 0.5  # asked for on top, each time a program is found to fall short of what was predicted
@@ -34,7 +34,7 @@ class Mixed:
 
     Attributes:
         base: precision of all layers that `layers` does not name.
-        psnr_db: the least over outputs and cases; None where the target's programs cannot run here.
+        psnr_db: the least over outputs and cases.
     """
 
     base: str
@@ -119,7 +119,7 @@ class _Judge:
             self.target.lower(self.program, self.base, self.file, path[index].layers)
             checks = prove(self.program, self.target, self.file)
             psnr = min(check.psnr_db for each in checks.values() for check in each)
-            self._known[index] = (psnr, self.file.stat().st_size)
+            self._known[index] = (psnr, program_size(self.file))
         return self._known[index]
 
 

@@ -9,9 +9,7 @@ block, which costs the whole model's accuracy and saves next to nothing.)
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -21,6 +19,7 @@ from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserve
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
+from export.chatter import quietly
 from export.layer_precision import module_path, precision_of
 from export.targets.base import LayerPrecisions
 
@@ -84,21 +83,9 @@ def quantize_static(
     layers: LayerPrecisions | None = None,
 ) -> ExportedProgram:
     """A graph with its layers in int8, ranges taken from the calibration inputs (one evaluation each)."""
-    with _quiet():
+    with quietly():
         graph = cast(fx.GraphModule, program.module())
         prepared: Any = prepare_pt2e(graph, LayerQuantizer(layers))
         for inputs in calibration:
             prepared(*inputs)
         return export(convert_pt2e(prepared), example, strict=False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """PT2E warns through logging about observers and constants; nothing that a user could change."""
-    logger = logging.getLogger("torchao")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

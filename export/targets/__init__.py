@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from export.targets.base import LayerPrecisions, Target
+from export.targets.base import LayerPrecisions, Target, program_size
 from export.targets.coreml import Coreml
 from export.targets.executorch_coreml import ExecutorchCoreml
 from export.targets.executorch_qnn import ExecutorchQnn
@@ -15,7 +15,7 @@ _ALL = (ExecutorchXnnpack(), ExecutorchCoreml(), ExecutorchVulkan(), ExecutorchQ
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
 """All targets by name. Their libraries are imported when they are used."""
 
-__all__ = ["TARGETS", "LayerPrecisions", "Target", "find_target", "parse_target"]
+__all__ = ["TARGETS", "LayerPrecisions", "Target", "find_target", "parse_target", "program_size"]
 
 
 def find_target(name: str) -> Target:

@@ -59,3 +59,10 @@ class Target(ABC):
     @abstractmethod
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
         """Run a program on this host; only where `not_executed` is None."""
+
+
+def program_size(file: Path) -> int:
+    """Bytes of a program: of its file or of all files in its folder, with the weights that lie beside it under its name."""
+    if file.is_dir():
+        return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
+    return sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*") if part.is_file())

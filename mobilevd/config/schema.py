@@ -160,7 +160,9 @@ class ExportConfig(ConfigModel):
 
     stages: Literal["all", "last", "none"] = Field(default="all", description="which stages are exported")
     target: Literal["executorch-xnnpack"] = Field(default="executorch-xnnpack", description="runtime and backend")
-    precision: Literal["fp32"] = Field(default="fp32", description="precision of the program")
+    precision: Literal["fp32", "fp16", "int8", "8da8w", "8da4w"] = Field(
+        default="fp32", description="precision of the program"
+    )
 
 
 class BenchConfig(ConfigModel):

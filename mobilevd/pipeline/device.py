@@ -16,9 +16,12 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.files import atomic_write_json
 from mobilevd.flops import count_flops
-from mobilevd.pipeline.data import RunClips, read_clips, to_tensor
+from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
+from mobilevd.pipeline.export_inputs import encode_images
 from mobilevd.pipeline.layout import Entry
 from mobilevd.unet import SpatioTemporalUNet
+
+CALIBRATION_CLIPS = 8
 
 
 def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> dict[str, Any]:
@@ -36,6 +39,13 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         codec, image, None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
     )
     noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
+    calibration = []
+    if (
+        config.export.precision == "int8"
+    ):  # ranges are fixed beforehand: by training clips, as the reference is held out
+        frames = read_clips(config, spread(clips.train.clips, CALIBRATION_CLIPS), entry.height, entry.width)[:, 0]
+        images = [to_tensor(frame[None]).to(image.device) for frame in frames]
+        calibration = encode_images(images, codec, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength)
     count = count_flops(unet, data.num_frames, height, width)
     return export_bundle(
         unet,
@@ -56,6 +66,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
             "image_latents": conditions.image_latents.cpu(),
             "image_embedding": conditions.image_embedding.cpu(),
         },
+        calibration=calibration,
         target=config.export.target,
         precision=config.export.precision,
         flops=count.flops,

@@ -16,11 +16,15 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from device_runner.bundle import read_bundle
+from export.run_bundle import generate_with_bundle
 from mobilevd import pipeline
 from mobilevd.config import load_config
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.generate import generate_frames, settings_for
+from mobilevd.pipeline.export import export_command
+from mobilevd.pipeline.ladder import measure_ladder
 from mobilevd.unet import SpatioTemporalUNet
 from tests.mobilevd.unets import small_config
 from training.data.scenes import render_scene
@@ -275,3 +279,45 @@ def test_later_stages_learn_from_a_teacher_and_the_heads_go_on(base: Path, tmp_p
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_the_ladder_of_a_finished_run(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, _ = finished
+    console = Console(record=True, width=120)
+    targets = ["executorch-xnnpack:fp32", "executorch-xnnpack:int8"]
+    ladder = measure_ladder(made.output, targets=targets, mixed_db=(55.0,), console=console)
+    plain, full, eight, mixed = ladder["rows"]
+    assert plain["distance"] == pytest.approx(results["rows"][-1]["distance"], rel=1e-3)
+    assert full["distance"] == pytest.approx(plain["distance"], rel=1e-2) and full["psnr_db"] > 100
+    assert eight["size_mb"] < 0.5 * full["size_mb"] and 20 < eight["psnr_db"] < 70
+    assert mixed["psnr_db"] >= 55 and mixed["layers_kept_higher"] > 0 and mixed["size_mb"] < full["size_mb"]
+    assert all(row["host_ms"] > 0 for row in (full, eight, mixed)) and plain["host_ms"] is None
+    folder = made.output / "03-compressed" / "ladder"
+    assert json.loads((folder / "ladder.json").read_text()) == ladder and (folder / "ladder.png").stat().st_size > 5000
+    with pytest.raises(
+        UserError, match=r"small: no trained one-step stage of this run \(its one-step stages: compressed"
+    ):
+        measure_ladder(made.output, stage="small", console=console)
+
+
+def test_a_runs_model_is_exported_as_the_run_uses_it(finished: tuple[RunConfig, dict, str], tmp_path: Path) -> None:
+    """Settings, codec and pictures come from the run; the bundle makes the clip that the model makes."""
+    made, _, _ = finished
+    model = made.output / "03-compressed" / "model"
+    console = Console(record=True, width=160)
+    export_command(model, tmp_path / "b", targets=["executorch-xnnpack"], conditioning={"fps": None}, console=console)
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert set(manifest["programs"]) == {"unet", "image_encoder", "vae_encoder", "decoder"}
+    assert manifest["model"]["fps"] == 8 and (manifest["model"]["height"], manifest["model"]["width"]) == (16, 32)
+    assert manifest["programs"]["unet"]["parity"]["inputs"] == "latents"
+    picture = tmp_path / "picture.png"
+    Image.fromarray(render_scene(5, 1, 32, 64, 8.0)[0]).save(picture)
+    codec, steps, settings = settings_for(model, None, None)
+    frames = generate_frames(SpatioTemporalUNet.from_pretrained(model), codec, picture, seed=3, steps=steps, **settings)
+    through = generate_with_bundle(read_bundle(tmp_path / "b"), picture, 3)
+    assert np.abs(frames.astype(int) - through.astype(int)).max() <= 1
+    export_command(
+        model, tmp_path / "u", targets=["executorch-xnnpack"], conditioning={"fps": 14}, unet_only=True, console=console
+    )
+    other = json.loads((tmp_path / "u" / "manifest.json").read_text())
+    assert set(other["programs"]) == {"unet"} and other["model"]["fps"] == 14
