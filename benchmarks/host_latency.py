@@ -112,7 +112,8 @@ def main() -> None:
         engines, skipped = make_engines(work, folder, arguments.threads, arguments.engines)
         assert torch.backends.mkldnn.enabled == before["onednn"], "a tool turned PyTorch's fast kernels off"
         parity = compare_outputs(engines)
-        samples, gemm = take_turns(engines, 2 if arguments.quick else arguments.rounds)
+        with torch.compiler.set_stance("fail_on_recompile"):  # compiling belongs to no turn
+            samples, gemm = take_turns(engines, 2 if arguments.quick else arguments.rounds)
 
     flops = count_flops(work.unet, FRAMES, HEIGHT, WIDTH)
     ratios = {

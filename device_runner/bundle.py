@@ -181,7 +181,7 @@ def read_bundle(folder: Path | str) -> Bundle:
 def _read_program(folder: Path, name: str, entry: _Object, files: dict[str, FileEntry]) -> Program:
     return Program(
         name=name,
-        file=_listed_file(folder, entry, files),
+        file=_listed_program(folder, entry, files),
         method=entry.text("method"),
         inputs=tuple(_read_tensor(folder, each, files, is_output=False) for each in entry.children("inputs")),
         outputs=tuple(_read_tensor(folder, each, files, is_output=True) for each in entry.children("outputs")),
@@ -209,6 +209,17 @@ def _read_tensor(folder: Path, entry: _Object, files: dict[str, FileEntry], is_o
             f"{tensor.file}: has {size} bytes; {entry.place} is {dtype} {shape}, {tensor.size_bytes} bytes"
         )
     return tensor
+
+
+def _listed_program(folder: Path, entry: _Object, files: dict[str, FileEntry]) -> Path:
+    """A program is a file, or a folder (`.mlpackage`) whose every file is listed."""
+    path = folder / entry.text("file")
+    if not path.is_dir():
+        return _listed_file(folder, entry, files)
+    inside = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if not file.is_dir()]
+    if unlisted := [name for name in inside if name not in files] or ([entry.text("file")] if not inside else []):
+        raise entry.error(f"{unlisted[0]!r} is not listed under files, so its content cannot be checked", "file")
+    return path
 
 
 def _listed_file(folder: Path, entry: _Object, files: dict[str, FileEntry]) -> Path:

@@ -18,6 +18,8 @@ from device_runner.statistics import PERCENTILE_METHOD, summarize
 from device_runner.verify import check_outputs
 
 SCHEMA_VERSION = 1
+RUNNABLE_TARGET = "executorch-xnnpack"
+"""What the runner is built with."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ def measure(
         device = open_device(device)
     bundle = read_bundle(bundle_path)
     chosen = bundle.program(program)
+    if bundle.target != RUNNABLE_TARGET:
+        raise RunnerError(
+            f"{bundle.folder}: a bundle for {bundle.target} cannot be measured on {device.name}: the runner runs "
+            f"programs for {RUNNABLE_TARGET}"
+        )
     versions = device.versions()  # builds the runner if need be, before the state is looked at
     facts = device.describe()
     before = device.state()

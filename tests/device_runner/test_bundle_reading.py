@@ -153,3 +153,15 @@ def test_a_wrong_field_is_named(
 ) -> None:
     edit_manifest(change)
     refuse(bundle, "unet.scale.bin" if "unet.scale.bin" in texts else "manifest.json", *texts)
+
+
+def test_a_program_may_be_a_folder_whose_every_file_is_listed(bundle: Path, edit_manifest: Callable[..., None]) -> None:
+    package = bundle / "unet.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    shutil.move(bundle / "unet.pte", package / "Data" / "weight.bin")
+    edit_manifest(lambda manifest: manifest["programs"]["unet"].update(file="unet.mlpackage"), rehash=True)
+    assert read_bundle(bundle).program("unet").file == package
+    (package / "more.bin").write_bytes(b"x")
+    refuse(bundle, "programs.unet.file", "more.bin' is not listed under files")
+    shutil.rmtree(package)
+    refuse(bundle, "unet.mlpackage")

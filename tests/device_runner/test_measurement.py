@@ -265,3 +265,9 @@ print(sorted(loaded & {"torch", "numpy", "executorch", "mobilevd", "training", "
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_bundle_for_another_runtime_is_refused(bundle: Path, edit_manifest: Callable[..., None]) -> None:
+    edit_manifest(lambda manifest: manifest.update(target="onnx"))
+    with pytest.raises(RunnerError, match="a bundle for onnx cannot be measured on host: the runner runs programs for"):
+        measure(bundle)
