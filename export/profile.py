@@ -54,7 +54,10 @@ class Profile:
 
     @property
     def unaccounted_ms(self) -> float:
-        """What no operator's time holds: rounding down to microseconds, copies of inputs and outputs, the trace itself."""
+        """What no operator's time holds: rounding down to microseconds, copies of inputs and outputs, the trace itself.
+
+        On a busy machine also pauses: one that hits an operator in one run of several is not in that operator's median.
+        """
         return self.total_ms - sum(event.ms for event in self.events)
 
 
