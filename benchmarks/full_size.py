@@ -90,16 +90,23 @@ def main() -> None:
             f"{r['target']:26s} {r['lowering_s']:10.1f} {r['total_s']:8.1f} {r['peak_memory_mb'] / 1e3:8.1f} "
             f"{r['program_mb']:8.1f} {r['psnr_db']:8.1f} {len(r['operators_outside'])}"
         )
+    _write(arguments.out, arguments.size, results)
+
+
+def _write(folder: Path, size: str, results: list[dict[str, Any]]) -> None:
+    """Add to the figures of the day, by target."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
+    file = folder / f"{size}_export-{date[:10]}.json"
+    earlier = json.loads(file.read_text())["results"] if file.is_file() else []
+    together = {result["target"]: result for result in (*earlier, *results)}
     record = {
         "date": date,
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
         "versions": {t: version(t) for t in ("torch", "executorch", "onnx", "onnxruntime")},
-        "size": arguments.size,
-        "results": results,
+        "size": size,
+        "results": list(together.values()),
     }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = arguments.out / f"{arguments.size}_export-{date[:10]}.json"
+    folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written: {file}")
 
