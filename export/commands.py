@@ -79,6 +79,13 @@ def export_model(
         del unet
         graph = folding_report(before, program)
     print_folding(graph, console)
+    fixed_ranges = sorted({target.name for target, precision in chosen if precision == "int8" and target.calibrated})
+    if fixed_ranges and not request.calibration:
+        console.print(
+            f"note: int8 of {', '.join(fixed_ranges)} takes its ranges from noise alone; give --images PICTURES (and "
+            "--codec) for those of real latents",
+            soft_wrap=True,
+        )
     for target, precision in chosen:
         folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{precision}"
         try:
@@ -91,7 +98,7 @@ def export_model(
                     folder,
                     name=Path(model_folder).resolve().name,
                     model=model,
-                    more={"graph": graph, **more, **request.manifest},
+                    more={"graph": graph, "calibration_inputs": len(request.calibration), **more, **request.manifest},
                     allow_low_parity=request.allow_low_parity,
                 )
         except UserError as error:

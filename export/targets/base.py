@@ -26,6 +26,7 @@ class Target(ABC):
         suffix: of the program's file (or folder: `.mlpackage`).
         phone_form: whether operators are spelled for it as small pieces (`mobilevd/nn/ops.py`), or natively.
         ladders: precisions that blocks of one program may have side by side, from low to high.
+        calibrated: whether its int8 has fixed ranges of activations, taken from calibration inputs.
         not_executed: why its programs cannot be run on this host; None where they can.
         tools: packages that made the program, for the manifest.
     """
@@ -35,6 +36,7 @@ class Target(ABC):
     suffix: ClassVar[str]
     phone_form: ClassVar[bool] = False
     ladders: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    calibrated: ClassVar[bool] = False
     not_executed: ClassVar[str | None] = None
     tools: ClassVar[tuple[str, ...]] = ()
 

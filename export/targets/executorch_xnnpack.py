@@ -29,6 +29,7 @@ class ExecutorchXnnpack(Target):
     name = "executorch-xnnpack"
     precisions = ("fp32", "fp16", "int8", "8da8w", "8da4w")
     ladders = (("8da4w", "8da8w", "fp16", "fp32"), ("int8", "8da8w", "fp16", "fp32"))
+    calibrated = True
     suffix = ".pte"
     phone_form = True
     tools = ("torch", "executorch", "torchao")

