@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
 from export.bundle import Item, describe_model, write_bundle
@@ -105,7 +104,6 @@ def export_model(
             if len(chosen) == 1:
                 raise
             failures.append(f"{target.name} {precision}: {error}")
-            console.print(f"[red]{escape(failures[-1])}[/red]", soft_wrap=True)
             continue
         manifests[folder.name] = manifest
         print_manifest(manifest, folder, console)

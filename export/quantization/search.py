@@ -27,6 +27,11 @@ class Goal:
     min_psnr_db: float | None = None
     max_size_bytes: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("--min-psnr", self.min_psnr_db), ("--max-size-mb", self.max_size_bytes)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UserError(f"{name}: must be a number above 0")
+
 
 @dataclass(frozen=True)
 class Mixed:

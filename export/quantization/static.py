@@ -9,6 +9,7 @@ block, which costs the whole model's accuracy and saves next to nothing.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -43,7 +44,11 @@ WEIGHT = QuantizationSpec(
 
 
 class LayerQuantizer(Quantizer):
-    """Asks for eight bits in every convolution and linear layer, but for those that have another precision."""
+    """Asks for eight bits in every convolution and linear layer, but for those that have another precision.
+
+    Linear layers of one row (of the image token, of the micro-conditioning) stay in floating point: they cost nothing, and
+    their inputs are those that differ most from the calibration's.
+    """
 
     def __init__(self, layers: LayerPrecisions | None = None) -> None:
         super().__init__()
@@ -52,7 +57,7 @@ class LayerQuantizer(Quantizer):
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         constant = _constant_nodes(model.graph)
         for node in model.graph.nodes:
-            if node.target not in LAYERS or node in constant:
+            if node.target not in LAYERS or node in constant or _rows(node) == 1:
                 continue
             if precision_of(module_path(node), PRECISION, self.layers) == PRECISION:
                 x, weight = node.args[:2]
@@ -63,6 +68,12 @@ class LayerQuantizer(Quantizer):
 
     def validate(self, model: fx.GraphModule) -> None:
         pass
+
+
+def _rows(node: fx.Node) -> int:
+    """How many vectors a linear layer is applied to; positions of a convolution."""
+    shape = node.meta["val"].shape
+    return math.prod(shape[:-1]) if node.target == LAYERS[0] else math.prod(shape[2:]) * shape[0]
 
 
 def _constant_nodes(graph: fx.Graph) -> set[fx.Node]:

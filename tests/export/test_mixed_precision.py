@@ -98,4 +98,9 @@ def test_what_cannot_be_had_is_said(program: Program) -> None:
         find_mixed(program, XNNPACK, "8da4w", Goal(max_size_bytes=1e5))
     with pytest.raises(UserError, match="cannot both be had: the smallest program found with"):
         find_mixed(program, XNNPACK, "8da4w", Goal(min_psnr_db=90, max_size_bytes=1e6))
+    for wrong in ({"min_psnr_db": math.nan}, {"max_size_bytes": 0.0}):
+        with pytest.raises(UserError, match="must be a number above 0"):
+            Goal(**wrong)
+    with pytest.raises(UserError, match="target coreml cannot mix fp16 with higher precisions"):
+        levels_above(find_target("coreml"), "fp16")
     assert levels_above(XNNPACK, "8da8w") == ["8da8w", "fp16", "fp32"]

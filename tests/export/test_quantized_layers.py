@@ -109,6 +109,23 @@ def test_layers_may_have_a_precision_of_their_own() -> None:
     assert quantized and sum("dequantize_per_channel" in str(node.target) for node in graph.graph.nodes) == 2
 
 
+def test_a_layer_of_one_row_stays_in_floating_point() -> None:
+    class Conditioned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.of_tokens, self.of_the_image = nn.Linear(32, 32), nn.Linear(32, 32)
+
+        def forward(self, tokens: Tensor, image: Tensor) -> Tensor:
+            return self.of_tokens(tokens) + self.of_the_image(image)
+
+    inputs = (torch.randn(1, 20, 32), torch.randn(1, 1, 32))
+    g = translate(quantize_static(export(Conditioned(), inputs), inputs, [inputs]), "int8")
+    layers = [n.xnode_union for n in g.nodes if isinstance(n.xnode_union, xnn.XNNFullyConnected)]
+    assert [g.values[layer.filter_id].datatype for layer in layers] == [
+        xnn.XNNDatatype.xnn_datatype_qcint8, xnn.XNNDatatype.xnn_datatype_fp32
+    ]  # fmt: skip
+
+
 def test_mixed_types_meet_in_one_program(layers: tuple[Layers, Tensor], tmp_path: Path) -> None:
     module, x = layers
     content, _ = lower_to_xnnpack(module, [x], "8da4w", {"conv": "fp16", "second": "fp32"})
