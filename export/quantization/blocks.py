@@ -12,8 +12,8 @@ from mobilevd.nn.transformer import SpatioTemporalTransformer
 
 KINDS = (SpatioTemporalResBlock, SpatioTemporalTransformer, Resample)
 ROOT = "unet."
-WEIGHT_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0, "8da8w": 1.0}
-"""Per weight. Four bits are for linear layers; convolutions stay at eight."""
+FLOAT_BYTES = {"fp32": 4, "fp16": 2}
+"""Per weight; every other precision has one byte, and half of one where four bits are to be had (linear layers)."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def find_blocks(module: nn.Module) -> list[Block]:
 
 def _layer_bytes(layer: nn.Conv2d | nn.Linear, precision: str) -> float:
     weights, channels = layer.weight.numel(), layer.weight.shape[0]
-    bias = channels * (2 if precision == "fp16" else 4)
-    if precision in ("fp32", "fp16"):
-        return weights * WEIGHT_BYTES[precision] + bias
+    bias = channels * FLOAT_BYTES.get(precision, 4)
+    if precision in FLOAT_BYTES:
+        return weights * FLOAT_BYTES[precision] + bias
     if precision == "8da4w" and isinstance(layer, nn.Linear):
         return weights * (0.5 + 2 / 32) + bias  # a scale of two bytes for every 32
     return weights + channels * 4 + bias

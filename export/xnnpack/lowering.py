@@ -63,12 +63,13 @@ class NotDelegated(Exception):
         super().__init__(", ".join(f"{o.op} (x{o.count})" for o in operators))
 
 
-def lower_to_xnnpack(
-    module: nn.Module, inputs: Sequence[Tensor], precision: str = "fp32", layers: Mapping[str, str] | None = None
-) -> tuple[bytes, Delegation]:
-    """The content of a .pte file: `module` for float32 inputs of these shapes, as one XNNPACK delegate.
+def lower_to_file(
+    program: ExportedProgram, file: Path, precision: str = "fp32", layers: Mapping[str, str] | None = None
+) -> Delegation:
+    """Write a .pte file: an exported graph with float32 inputs, quantized by PT2E or not, as one XNNPACK delegate.
 
-    Whatever depends on parameters and constants alone is computed here and stored.
+    Whatever depends on parameters and constants alone is computed here and stored. Constants wait in a folder beside the
+    file, so that memory holds one at a time.
 
     Args:
         precision: one of `FORMATS`.
@@ -77,23 +78,6 @@ def lower_to_xnnpack(
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.
     """
-    with torch.no_grad(), _without_deprecations():
-        return lower_exported(export(module, tuple(inputs), strict=False), precision, layers)
-
-
-def lower_exported(
-    program: ExportedProgram, precision: str = "fp32", layers: Mapping[str, str] | None = None
-) -> tuple[bytes, Delegation]:
-    """`lower_to_xnnpack` of a graph that was exported already, quantized by PT2E or not."""
-    with torch.no_grad(), _without_deprecations():
-        builder = translate(program, precision, layers)
-        return bytes(_emit(program, builder)), Delegation(1, [], len(builder.nodes), 1.0)
-
-
-def lower_to_file(
-    program: ExportedProgram, file: Path, precision: str = "fp32", layers: Mapping[str, str] | None = None
-) -> Delegation:
-    """`lower_exported` straight to a file: constants wait in a folder beside it, so that memory holds one at a time."""
     with (
         atomic_file(file) as unfinished,
         tempfile.TemporaryDirectory(prefix=".tmp-constants-", dir=file.parent) as scratch,
@@ -108,7 +92,7 @@ def lower_to_file(
 
 
 def lower_by_partitioner(program: ExportedProgram) -> tuple[bytes, Delegation]:
-    """The same by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
+    """A .pte file by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
@@ -129,7 +113,7 @@ def translate(
     layers: Mapping[str, str] | None = None,
     scratch: Path | None = None,
 ) -> GraphBuilder:
-    """XNNPACK's graph of an exported program; see `lower_to_xnnpack`, and `GraphBuilder` for `scratch`.
+    """XNNPACK's graph of an exported program; see `lower_to_file`, and `GraphBuilder` for `scratch`.
 
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.

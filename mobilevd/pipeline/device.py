@@ -10,13 +10,13 @@ import torch
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
 from export.bundle import export_bundle
-from export.one_step import OneStepSettings
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.files import atomic_write_json
 from mobilevd.flops import count_flops
 from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
+from mobilevd.pipeline.export import settings_of
 from mobilevd.pipeline.export_inputs import encode_images
 from mobilevd.pipeline.layout import Entry
 from mobilevd.unet import SpatioTemporalUNet
@@ -40,26 +40,16 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     )
     noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
     calibration = []
-    if (
-        config.export.precision == "int8"
-    ):  # ranges are fixed beforehand: by training clips, as the reference is held out
+    if config.export.precision == "int8":  # fixed ranges: from training clips, as the reference is held out
         frames = read_clips(config, spread(clips.train.clips, CALIBRATION_CLIPS), entry.height, entry.width)[:, 0]
         images = [to_tensor(frame[None]).to(image.device) for frame in frames]
         calibration = encode_images(images, codec, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength)
     count = count_flops(unet, data.num_frames, height, width)
+    size = {"latent_height": height, "latent_width": width}
     return export_bundle(
         unet,
         bundle,
-        OneStepSettings(
-            latent_height=height,
-            latent_width=width,
-            num_frames=data.num_frames,
-            sigma=diffusion.sigma_max,
-            fps=data.fps,
-            motion_bucket_id=data.motion_bucket_id,
-            noise_aug_strength=diffusion.noise_aug_strength,
-            spatial_factor=codec.spatial_factor,
-        ),
+        settings_of(unet, config.model_dump(mode="json"), codec, size),
         name=f"{config.name}/{entry.name}",
         inputs={
             "noise": noise,

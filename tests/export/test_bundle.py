@@ -15,7 +15,7 @@ from export.bundle import export_bundle
 from export.executorch_runtime import run_pte
 from export.one_step import OneStepGenerator, OneStepSettings
 from export.parity import Parity, compare
-from export.xnnpack import NotDelegated, lower_to_xnnpack
+from export.xnnpack import NotDelegated
 from mobilevd.diffusion.conditioning import added_time_ids
 from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.diffusion.sampling import generate_one_step
@@ -23,6 +23,7 @@ from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 from mobilevd.transforms import make_transform
 from mobilevd.unet import SpatioTemporalUNet
+from tests.export.lowered import lower_to_xnnpack
 from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, unet
 
 MODELS = {

@@ -17,10 +17,11 @@ from export.quantization.blocks import find_blocks
 from export.quantization.simulate import observe_ranges, simulated
 from export.quantization.static import quantize_static
 from export.quantization.weights import WeightFormat, quantize_weight
-from export.xnnpack.lowering import lower_exported, lower_to_xnnpack, translate
+from export.xnnpack.lowering import translate
 from mobilevd.nn.architecture import Architecture
 from mobilevd.nn.ops import set_phone_form
 from mobilevd.nn.transformer import AttentionBlock
+from tests.export.lowered import lower_exported, lower_to_xnnpack
 
 
 class Layers(nn.Module):

@@ -1,5 +1,6 @@
 """The main job end to end, at the smallest size: run, run again, go on after a kill, own videos, wrong settings."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -19,12 +20,17 @@ from safetensors.torch import load_file
 from device_runner.bundle import read_bundle
 from export.run_bundle import generate_with_bundle
 from mobilevd import pipeline
+from mobilevd.codecs import load_codec
 from mobilevd.config import load_config
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.generate import generate_frames, settings_for
+from mobilevd.pipeline import device
+from mobilevd.pipeline.data import prepare_clips
+from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.export import export_command
 from mobilevd.pipeline.ladder import measure_ladder
+from mobilevd.pipeline.layout import plan_entries
 from mobilevd.unet import SpatioTemporalUNet
 from tests.mobilevd.unets import small_config
 from training.data.scenes import render_scene
@@ -322,3 +328,22 @@ def test_a_runs_model_is_exported_as_the_run_uses_it(finished: tuple[RunConfig, 
     )
     other = json.loads((tmp_path / "u" / "manifest.json").read_text())
     assert set(other["programs"]) == {"unet"} and other["model"]["fps"] == 14
+
+
+def test_static_int8_of_a_run_is_calibrated_on_training_clips(
+    finished: tuple[RunConfig, dict, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _, _ = finished
+    asked = made.model_copy(update={"export": made.export.model_copy(update={"precision": "int8"})})
+    codec = load_codec(asked.base.codec)
+    entry = dataclasses.replace(plan_entries(asked, codec)[-1], folder=tmp_path)
+    given: dict = {}
+    monkeypatch.setattr(device, "export_bundle", lambda *arguments, **keywords: given.update(keywords, at=arguments))
+    device.export_entry(asked, entry, codec, prepare_clips(asked, Display(Console(quiet=True))))
+    assert given["precision"] == "int8" and len(given["calibration"]) == 3  # as many as there are training clips
+    assert all(each["image_latents"].shape == (1, 4, 4, 8) for each in given["calibration"])
+    assert not any(
+        torch.equal(each["image_latents"], given["inputs"]["image_latents"]) for each in given["calibration"]
+    )
+    settings = given["at"][2]
+    assert (settings.latent_height, settings.latent_width, settings.fps) == (4, 8, 8)
