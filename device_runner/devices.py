@@ -1,40 +1,29 @@
 """What a device is to the measuring protocol, and the list of those known.
 
-A device runs one program of a bundle and hands back what came out, unjudged. Whether it counts is decided in
-one place for all devices (`measure`), so a new kind of device is one class and one line in `KINDS`.
+A device runs jobs and hands back what came out, unjudged. Whether it counts is decided in one place for all devices
+(`measure`), so a new kind of device is one class and one line in `KINDS`.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from device_runner.bundle import Bundle, Program
 from device_runner.errors import RunnerError
-from device_runner.protocol import Protocol as MeasuringProtocol
-
-
-@dataclass(frozen=True)
-class RawRun:
-    """What one run of the runner left, before anything of it is believed."""
-
-    device: str
-    exit_code: int
-    """Negative N: killed by signal N."""
-    stdout: str
-    stderr: str
-    output_dir: Path
-    """On this machine; holds the output files that the events name."""
+from device_runner.job import Job, Platform, Progress, RawJob, Ready
 
 
 class Device(Protocol):
     """A machine that can run a bundle's programs."""
 
     name: str
-    """For results and errors: `host`, or kind and serial."""
+    """For results and errors: `host`, or kind and serial (`adb:R58M123`)."""
+
+    def platform(self) -> Platform:
+        """Which binaries it runs."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """What does not change during a measurement: model, cores, memory, system; ready for JSON."""
@@ -45,26 +34,42 @@ class Device(Protocol):
         ...
 
     def versions(self) -> dict[str, str]:
-        """Of the runner, its runtime and the tools that drove it."""
+        """Of the tools that drive it."""
         ...
 
-    def run(self, bundle: Bundle, program: Program, protocol: MeasuringProtocol, output_dir: Path) -> RawRun:
-        """Run once under the protocol and put the output files into `output_dir`, an empty folder.
+    def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
+        """Run a job; each step's output files are put into `output_dir/STEP`, `output_dir` being an empty folder.
 
-        Raises `RunnerError` only where there is nothing to hand back (device gone, time limit).
+        Raises `RunnerError` only where there is nothing to hand back (device gone, disk full, time limit). On
+        KeyboardInterrupt everything is stopped and removed on the device before it is raised further.
         """
         ...
 
 
-# Kind -> module and class, loaded when asked for; the class takes what follows the colon in `KIND:ARGUMENT`.
-KINDS = {"host": ("device_runner.host", "HostDevice")}
+# Kind -> module and class, loaded when asked for. `from_argument` takes what follows the colon in `KIND:ARGUMENT` and
+# the adb program (None: found), `find_all` lists every device of the kind.
+KINDS = {"host": ("device_runner.host", "HostDevice"), "adb": ("device_runner.adb.device", "AdbDevice")}
+ALL = "all"
 
 
-def open_device(device: str) -> Device:
+def open_device(device: str, adb: str | None = None) -> Device:
     """The device that `KIND` or `KIND:ARGUMENT` names; `RunnerError` lists the known kinds."""
     kind, _, argument = device.partition(":")
     if kind not in KINDS:
-        raise RunnerError(f"unknown device {device!r}; known: {', '.join(KINDS)}")
+        raise RunnerError(f"unknown device {device!r}; known: {', '.join(KINDS)}, {ALL}")
     module, name = KINDS[kind]
-    make: Callable[[str], Device] = getattr(importlib.import_module(module), name).from_argument
-    return make(argument)
+    make: Callable[..., Device] = getattr(importlib.import_module(module), name).from_argument
+    return make(argument, adb)
+
+
+def open_devices(devices: list[str], adb: str | None = None) -> list[Device]:
+    """The devices that the names stand for, each once; `all` is every phone that adb lists as usable."""
+    opened: dict[str, Device] = {}
+    for name in devices:
+        if name == ALL:
+            module, kind = KINDS["adb"]
+            found: list[Device] = getattr(importlib.import_module(module), kind).find_all(adb)
+        else:
+            found = [open_device(name, adb)]
+        opened |= {device.name: device for device in found}
+    return list(opened.values())
