@@ -9,6 +9,12 @@ from device_runner.errors import RunnerError
 
 PERCENTILES = (5, 50, 90, 95, 99)
 PERCENTILE_METHOD = "linear interpolation between order statistics, position (n - 1) * p / 100"
+TRIM_DIVISOR = 10
+"""The trimmed mean leaves out a tenth of the samples at each end."""
+Z_95 = 1.96
+"""97.5 % quantile of the normal distribution: both tails together leave 95 %."""
+LEAST_FOR_CI = 6
+"""Even from the least to the greatest of 5 samples is an interval of 93.75 % only (1 - 2 / 2^5); of 6, 96.9 %."""
 
 
 def percentile(samples: Sequence[float], p: float) -> float:
@@ -18,7 +24,10 @@ def percentile(samples: Sequence[float], p: float) -> float:
     """
     if not samples or not 0 <= p <= 100:
         raise RunnerError(f"percentile {p} of {len(samples)} samples: needs a sample and 0 <= p <= 100")
-    ordered = sorted(samples)
+    return _percentile_of_sorted(sorted(samples), p)
+
+
+def _percentile_of_sorted(ordered: Sequence[float], p: float) -> float:
     position = (len(ordered) - 1) * p / 100
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
@@ -28,29 +37,72 @@ def percentile(samples: Sequence[float], p: float) -> float:
 def summarize(samples_ms: Sequence[float]) -> dict[str, float]:
     """Figures of latency samples in milliseconds, given in the order they were taken.
 
-    Returns `n`, `mean`, `std` (of the sample, n - 1; 0 for one sample), `min`, `p5`, `p50`, `p90`, `p95`,
-    `p99`, `max` in milliseconds, and `drift`: mean of the last half over mean of the first half (the middle
-    sample of an odd number is in neither; 1 for one sample). A drift well above 1 means that the device
-    slowed down while it was measured.
+    Returns `n`, `mean`, `std` (of the sample, n - 1; 0 for one sample), `trimmed_mean` (without the least and the
+    greatest tenth), `min`, `p5`, `p50`, `p90`, `p95`, `p99`, `max`, `median_ci_low` and `median_ci_high` (see
+    `median_interval`) in milliseconds; `cv`, the coefficient of variation std / mean; and `drift`: mean of the last
+    half over mean of the first half (the middle sample of an odd number is in neither; 1 for one sample). A drift
+    well above 1 means that the device slowed down while it was measured.
 
     Raises `RunnerError` for no samples, or for one that is negative or not finite.
     """
-    for index, sample in enumerate(samples_ms):
-        if not (math.isfinite(sample) and sample >= 0):
-            raise RunnerError(f"sample {index} is {sample} ms; a latency is a finite number and not negative")
+    _check(samples_ms)
     n = len(samples_ms)
-    if n == 0:
-        raise RunnerError("there are no samples to summarize")
-    mean = math.fsum(samples_ms) / n
-    std = math.sqrt(math.fsum((s - mean) ** 2 for s in samples_ms) / (n - 1)) if n > 1 else 0.0
+    ordered = sorted(samples_ms)
+    mean = math.fsum(ordered) / n
+    std = math.sqrt(math.fsum((s - mean) ** 2 for s in ordered) / (n - 1)) if n > 1 else 0.0
+    cut = n // TRIM_DIVISOR
+    kept = ordered[cut : n - cut]
     half = n // 2
     first, last = math.fsum(samples_ms[:half]), math.fsum(samples_ms[n - half :])
+    low, high = _median_interval_of_sorted(ordered)
     return {
         "n": n,
         "mean": mean,
         "std": std,
-        "min": min(samples_ms),
-        **{f"p{p}": percentile(samples_ms, p) for p in PERCENTILES},
-        "max": max(samples_ms),
+        "cv": std / mean if mean > 0 else 0.0,
+        "trimmed_mean": math.fsum(kept) / len(kept),
+        "min": ordered[0],
+        **{f"p{p}": _percentile_of_sorted(ordered, p) for p in PERCENTILES},
+        "max": ordered[-1],
         "drift": last / first if first > 0 else 1.0,
+        "median_ci_low": low,
+        "median_ci_high": high,
     }
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median from order statistics, in the samples' unit.
+
+    No shape of the distribution is supposed: the 1-based ranks are floor((n - 1.96 sqrt n) / 2) and
+    ceil(1 + (n + 1.96 sqrt n) / 2), the normal approximation of the binomial, rounded outwards (Campbell and Gardner,
+    "Calculating confidence intervals for some non-parametric analyses", 1988). Fewer than `LEAST_FOR_CI` samples have
+    no such interval: then it is that from the least to the greatest, and holds the median less often.
+
+    It supposes that samples are independent, which runs on a device that warms up are not.
+    """
+    _check(samples)
+    return _median_interval_of_sorted(sorted(samples))
+
+
+def _median_interval_of_sorted(ordered: Sequence[float]) -> tuple[float, float]:
+    n = len(ordered)
+    low = max(1, math.floor((n - Z_95 * math.sqrt(n)) / 2))
+    high = min(n, math.ceil(1 + (n + Z_95 * math.sqrt(n)) / 2))
+    return ordered[low - 1], ordered[high - 1]
+
+
+def median_half_width(samples: Sequence[float]) -> float:
+    """Half of `median_interval` as a share of the median; infinite below `LEAST_FOR_CI` samples: not known at all."""
+    low, high = median_interval(samples)
+    median = percentile(samples, 50)
+    if len(samples) < LEAST_FOR_CI or (median == 0 and high > low):
+        return math.inf
+    return (high - low) / 2 / median if high > low else 0.0
+
+
+def _check(samples: Sequence[float]) -> None:
+    if not samples:
+        raise RunnerError("there are no samples to summarize")
+    for index, sample in enumerate(samples):
+        if not (math.isfinite(sample) and sample >= 0):
+            raise RunnerError(f"sample {index} is {sample} ms; a latency is a finite number and not negative")

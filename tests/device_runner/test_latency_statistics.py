@@ -1,14 +1,15 @@
-"""Percentiles and summaries against numpy and by hand."""
+"""Percentiles, summaries and intervals against numpy, scipy and by hand."""
 
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_runner.errors import RunnerError
-from device_runner.statistics import PERCENTILES, percentile, summarize
+from device_runner.statistics import PERCENTILES, median_half_width, median_interval, percentile, summarize
 
 latencies = st.lists(st.floats(0, 1e6), min_size=1, max_size=60)
 
@@ -48,3 +49,49 @@ def test_samples_that_are_no_latencies_are_refused(samples: list[float]) -> None
 def test_percentiles_outside_the_scale_are_refused(p: int) -> None:
     with pytest.raises(RunnerError):
         percentile([1.0], p)
+
+
+@settings(deadline=None)
+@given(latencies)
+def test_trimmed_mean_is_that_of_scipy(samples: list[float]) -> None:
+    assert summarize(samples)["trimmed_mean"] == pytest.approx(scipy.stats.trim_mean(samples, 0.1), rel=1e-9, abs=1e-9)
+
+
+def test_variation_is_relative_to_the_mean() -> None:
+    samples = [10.0, 12.0, 9.0, 11.0, 30.0]
+    assert summarize(samples)["cv"] == pytest.approx(scipy.stats.variation(samples, ddof=1))
+    assert summarize([0.0, 0.0])["cv"] == 0
+
+
+# For example n = 20: floor((20 - 8.765) / 2) = 5 and ceil(1 + (20 + 8.765) / 2) = 16.
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(1, 1, 1), (5, 1, 5), (6, 1, 6), (20, 5, 16), (50, 18, 33), (100, 40, 61)]
+)
+def test_median_interval_by_hand(n: int, low: int, high: int) -> None:
+    ranks = [float(rank) for rank in range(n, 0, -1)]
+    assert median_interval(ranks) == (low, high)
+    summary = summarize(ranks)
+    assert (summary["median_ci_low"], summary["median_ci_high"]) == (low, high)
+
+
+@pytest.mark.parametrize("n", [6, 10, 20, 21, 50, 101])
+def test_median_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
+    """Exactly: the interval of ranks low to high misses when fewer than low, or at least high, samples lie below."""
+    low, high = median_interval([float(rank) for rank in range(1, n + 1)])
+    binomial = scipy.stats.binom(n, 0.5)
+    coverage = binomial.cdf(high - 1) - binomial.cdf(low - 1)
+    assert 0.95 <= coverage < 0.999
+    if n == 20:  # and by drawing, from a distribution as skewed as latencies are
+        drawn = np.random.default_rng(0).lognormal(size=(2000, n))
+        intervals = [median_interval(list(samples)) for samples in drawn]
+        assert np.mean([below <= 1 <= above for below, above in intervals]) == pytest.approx(coverage, abs=0.015)
+
+
+def test_half_width_is_a_share_of_the_median() -> None:
+    samples = [float(rank) for rank in range(1, 101)]
+    assert median_half_width(samples) == pytest.approx((61 - 40) / 2 / 50.5)
+    assert median_half_width([7.0] * 6) == 0
+    assert median_half_width([7.0] * 5) == math.inf  # too few to know
+    assert median_half_width([0.0] * 20 + [1.0]) == 0
+    with pytest.raises(RunnerError):
+        median_half_width([])

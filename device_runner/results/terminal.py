@@ -1,0 +1,30 @@
+"""How results look in a terminal: tables that fit 80 columns, and text of files that cannot style or forge lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Print names and messages of files and devices: no markup in them, and no line end that forges a line."""
+    console.print(cell(text), style=style, highlight=False)
+
+
+def new_table() -> Table:
+    """Narrow: one rule under the head, two blanks between columns."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Text as it is, in one line, without the control characters that move a terminal's cursor."""
+    from rich.text import Text
+
+    return Text(" ".join("".join(c if c.isprintable() else " " for c in text).split()), style=style)
