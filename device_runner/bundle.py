@@ -11,10 +11,11 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from device_runner.contents import FileEntry, sha256_of, stamp_of
 from device_runner.errors import RunnerError
 
 MANIFEST = "manifest.json"
@@ -54,19 +55,13 @@ class Program:
 
     name: str
     file: Path
+    size_bytes: int
+    """Of the file, or of all files in the folder, as the manifest says."""
     method: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     parity: dict[str, Any]
     delegation: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """What the manifest says of a file's content."""
-
-    sha256: str
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -84,12 +79,20 @@ class Bundle:
     tools: dict[str, Any]
     sha256: str
     """Of the manifest, which holds those of all other files."""
+    runs_per_clip: dict[str, int] | None = None
+    """For a bundle of the whole path from a picture to frames: its programs in order, and how often each runs."""
+    frames_per_clip: int | None = None
+    """Frames that these runs make."""
 
     def program(self, name: str) -> Program:
         """The program of that name; `RunnerError` lists those the bundle has."""
         if name not in self.programs:
             raise RunnerError(f"{self.folder}: the bundle has no program {name!r}; it has: {', '.join(self.programs)}")
         return self.programs[name]
+
+    def name_of(self, path: Path) -> str:
+        """What the manifest calls a file of the bundle."""
+        return path.relative_to(self.folder).as_posix()
 
 
 class _Object:
@@ -157,13 +160,13 @@ def read_bundle(folder: Path | str) -> Bundle:
     listed = root.child("files")
     for name in listed.value:
         entry = listed.child(name)
-        files[name] = FileEntry(entry.text("sha256").lower(), entry.whole("size_bytes"))
-        _check_file(folder, name, files[name])
+        files[name] = _checked_file(folder, name, FileEntry(entry.text("sha256").lower(), entry.whole("size_bytes")))
     programs = {}
     for name in root.child("programs").value:
         programs[name] = _read_program(folder, name, root.child("programs").child(name), files)
     if not programs:
         raise root.error("must name at least one program", "programs")
+    runs_per_clip = _runs_per_clip(root, programs) if "pipeline" in root.value else None
     return Bundle(
         folder=folder,
         name=root.text("name"),
@@ -175,13 +178,52 @@ def read_bundle(folder: Path | str) -> Bundle:
         files=files,
         tools=root.child("tools").value,
         sha256=hashlib.sha256(data).hexdigest(),
+        runs_per_clip=runs_per_clip,
+        frames_per_clip=root.child("pipeline").child("frames").whole("count") if runs_per_clip else None,
     )
 
 
+def _runs_per_clip(root: _Object, programs: dict[str, Program]) -> dict[str, int] | None:
+    """How often each program of the path runs for one clip; None if the bundle lacks one of them.
+
+    The last program of the order is the decoder, which takes `frames_per_chunk` frames at a time; those left over have
+    a program of their own.
+    """
+    pipeline = root.child("pipeline")
+    order = pipeline.get("order", list, "a list of programs")
+    if not order or any(name not in programs for name in order):
+        return None
+    frames, decoder = pipeline.child("frames").whole("count"), pipeline.child("decoder")
+    chunk = decoder.whole("frames_per_chunk")
+    if not 0 < chunk <= frames:
+        raise decoder.error(f"must be from 1 to the {frames} frames of a clip, not {chunk}", "frames_per_chunk")
+    runs = dict.fromkeys(order, 1) | {order[-1]: frames // chunk}
+    if frames % chunk:
+        rest = decoder.text("program_for_frames_left_over")
+        if rest not in programs:
+            raise decoder.error(f"{rest!r} is not a program of the bundle", "program_for_frames_left_over")
+        runs[rest] = 1
+    return runs
+
+
+def program_files(file: Path) -> list[Path]:
+    """What a program is made of: all of a folder, or the file and the weights that lie beside it.
+
+    A large ONNX program names such a file of weights, and the runtime reads it.
+    """
+    if file.is_dir():
+        return [path for path in sorted(file.rglob("*")) if not path.is_dir()]
+    weights = file.with_name(f"{file.name}.data")
+    return [file, *([weights] if os.path.lexists(weights) else [])]
+
+
 def _read_program(folder: Path, name: str, entry: _Object, files: dict[str, FileEntry]) -> Program:
+    file = _listed_program(folder, entry, files)
+    of_program = program_files(file) if file.is_dir() else [file]
     return Program(
         name=name,
-        file=_listed_program(folder, entry, files),
+        file=file,
+        size_bytes=sum(files[path.relative_to(folder).as_posix()].size_bytes for path in of_program),
         method=entry.text("method"),
         inputs=tuple(_read_tensor(folder, each, files, is_output=False) for each in entry.children("inputs")),
         outputs=tuple(_read_tensor(folder, each, files, is_output=True) for each in entry.children("outputs")),
@@ -212,11 +254,11 @@ def _read_tensor(folder: Path, entry: _Object, files: dict[str, FileEntry], is_o
 
 
 def _listed_program(folder: Path, entry: _Object, files: dict[str, FileEntry]) -> Path:
-    """A program is a file, or a folder (`.mlpackage`) whose every file is listed."""
+    """A program is a file or a folder (`.mlpackage`); every file that it is made of is listed."""
     path = folder / entry.text("file")
     if not path.is_dir():
-        return _listed_file(folder, entry, files)
-    inside = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if not file.is_dir()]
+        _listed_file(folder, entry, files)
+    inside = [file.relative_to(folder).as_posix() for file in program_files(path)]
     if unlisted := [name for name in inside if name not in files] or ([entry.text("file")] if not inside else []):
         raise entry.error(f"{unlisted[0]!r} is not listed under files, so its content cannot be checked", "file")
     return path
@@ -229,23 +271,26 @@ def _listed_file(folder: Path, entry: _Object, files: dict[str, FileEntry]) -> P
     return folder / name
 
 
-def _check_file(folder: Path, name: str, entry: FileEntry) -> None:
-    """The file lies inside the folder, also after following links, and has the stated size and content."""
+def _checked_file(folder: Path, name: str, entry: FileEntry) -> FileEntry:
+    """The file lies inside the folder, also after following links, and has the stated size and content.
+
+    Returns the entry with the file's stamp, if that vouches for the content.
+    """
     path = folder / name
     # A bundle travels between systems, so both separators count as such.
     parts = name.replace("\\", "/").split("/")
     if not name or os.path.isabs(name) or parts[0].endswith(":") or ".." in parts or parts[0] == "":
         raise RunnerError(f"{folder / MANIFEST}: files: {name!r} leaves the bundle; paths must be relative and inside")
+    if (plain := PurePosixPath(name).as_posix()) != name:
+        raise RunnerError(f"{folder / MANIFEST}: files: {name!r} must be written {plain!r}, the one way of naming it")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise RunnerError(f"{path}: is a link that leaves the bundle {folder}")
     if not path.is_file():
         raise RunnerError(f"{path}: is named in {MANIFEST} but does not exist")
-    size = path.stat().st_size
-    if size != entry.size_bytes:
-        raise RunnerError(f"{path}: has {size} bytes, {MANIFEST} says {entry.size_bytes}")
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if digest.hexdigest() != entry.sha256:
-        raise RunnerError(f"{path}: its SHA-256 is {digest.hexdigest()}, {MANIFEST} says {entry.sha256}")
+    stamp = stamp_of(path)
+    settled = stamp.settled
+    if stamp.size_bytes != entry.size_bytes:
+        raise RunnerError(f"{path}: has {stamp.size_bytes} bytes, {MANIFEST} says {entry.size_bytes}")
+    if (found := sha256_of(path)) != entry.sha256:
+        raise RunnerError(f"{path}: its SHA-256 is {found}, {MANIFEST} says {entry.sha256}")
+    return replace(entry, stamp=stamp if settled else None)

@@ -21,6 +21,11 @@ class Device(Protocol):
     name: str
     """For results and errors: `host`, or kind and serial (`adb:R58M123`)."""
 
+    @property
+    def warning(self) -> str | None:
+        """What to know of the tools that drive it before trusting them; None: nothing."""
+        ...
+
     def platform(self) -> Platform:
         """Which binaries it runs."""
         ...
@@ -45,16 +50,26 @@ class Device(Protocol):
         """
         ...
 
+    def cancel(self) -> None:
+        """From another thread: `run` ends as on KeyboardInterrupt, at the latest when it next tells its progress."""
+        ...
+
 
 # Kind -> module and class, loaded when asked for. `from_argument` takes what follows the colon in `KIND:ARGUMENT` and
 # the adb program (None: found), `find_all` lists every device of the kind.
-KINDS = {"host": ("device_runner.host", "HostDevice"), "adb": ("device_runner.adb.device", "AdbDevice")}
+KINDS = {
+    "host": ("device_runner.host", "HostDevice"),
+    "adb": ("device_runner.adb.device", "AdbDevice"),
+    "iphone": ("device_runner.coreml.device", "IphoneDevice"),
+}
 ALL = "all"
 
 
 def open_device(device: str, adb: str | None = None) -> Device:
     """The device that `KIND` or `KIND:ARGUMENT` names; `RunnerError` lists the known kinds."""
     kind, _, argument = device.partition(":")
+    if device == ALL:
+        raise RunnerError(f"one device is needed here, not {ALL}; there are: {', '.join(KINDS)}")
     if kind not in KINDS:
         raise RunnerError(f"unknown device {device!r}; known: {', '.join(KINDS)}, {ALL}")
     module, name = KINDS[kind]

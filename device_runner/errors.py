@@ -6,3 +6,7 @@ class RunnerError(Exception):
 
     The text is one clear line: what failed, where (file, key, device), and what would be right.
     """
+
+
+class DeviceGone(RunnerError):
+    """A device that does not answer any more: nothing further can be measured on it in this call."""

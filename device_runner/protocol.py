@@ -38,7 +38,10 @@ class Protocol:
     """Limits of the search for `confidence`; they never cut `iterations` or `min_seconds`."""
     max_seconds: float | None = None
     cold_loads: int = 0
-    """Processes that only load the program, before the timed one: the load time is the median of all."""
+    """Processes that only load the program, before the timed one: the load time is the median of all.
+
+    Fresh processes, but the file is still in the system's page cache: a load right after the device started takes longer.
+    """
     memory_pass: bool = False
     """Take the peak memory from a process of its own, which nothing is timed in."""
     max_battery_c: float | None = None
@@ -66,10 +69,10 @@ class Protocol:
         for field in ("max_seconds", "sample_state_s", "max_battery_c", "confidence"):
             value = getattr(self, field)
             if value is not None and not 0 < value < math.inf:
-                raise self._error(f"{field} must be positive, not {value!r}")
+                raise self._error(f"{field} must be positive and finite, not {value!r}")
         for field in ("timeout_s", "gate_timeout_s"):
-            if not getattr(self, field) > 0:
-                raise self._error(f"{field} must be positive, not {getattr(self, field)!r}")
+            if not 0 < getattr(self, field) < math.inf:
+                raise self._error(f"{field} must be positive and finite, not {getattr(self, field)!r}")
         if not 0 <= self.min_seconds < self.timeout_s:
             raise self._error(f"min_seconds must be from 0 to timeout_s ({self.timeout_s:g}), not {self.min_seconds!r}")
         if self.confidence is not None and self.max_iterations is None and self.max_seconds is None:
@@ -78,10 +81,11 @@ class Protocol:
             raise self._error(f"load_mode must be {' or '.join(LOAD_MODES)}, not {self.load_mode!r}")
         if self.figure not in FIGURES:
             raise self._error(f"figure must be {' or '.join(FIGURES)}, not {self.figure!r}")
-        if self.cpu_mask is not None and not (
-            re.fullmatch("[0-9a-fA-F]{1,16}", self.cpu_mask) and int(self.cpu_mask, 16)
-        ):
-            raise self._error(f"cpu_mask must be a hexadecimal mask of cores such as f0, not {self.cpu_mask!r}")
+        if self.cpu_mask is not None:
+            if not (re.fullmatch("[0-9a-fA-F]{1,16}", self.cpu_mask) and int(self.cpu_mask, 16)):
+                raise self._error(f"cpu_mask must be a hexadecimal mask of cores such as f0, not {self.cpu_mask!r}")
+            # One way to write it, or equal settings would not look so in results.
+            object.__setattr__(self, "cpu_mask", f"{int(self.cpu_mask, 16):x}")
 
     def _check_whole(self, field: str, least: int) -> None:
         value = getattr(self, field)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_runner.bundle import Program, Tensor
-from device_runner.devices import RawRun
 from device_runner.errors import RunnerError
-from device_runner.events import Events
+from device_runner.runners.base import OutputFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,29 +45,34 @@ def psnr_db(values: np.ndarray, reference: np.ndarray) -> float:
     return 10 * math.log10(peak**2 / mse) if peak > 0 else -math.inf
 
 
-def check_outputs(run: RawRun, events: Events, program: Program) -> list[OutputCheck]:
+def check_outputs(device: str, outputs: Sequence[OutputFile], program: Program, folder: Path) -> list[OutputCheck]:
     """Every output has the dtype, shape and size of its reference, is finite, and is close enough to it.
+
+    Args:
+        device: for errors.
+        folder: where the outputs must lie.
 
     Raises `RunnerError` naming the first output that is not.
     """
-    pairs = zip(events.outputs, program.outputs, strict=True)
-    return [_check_output(run, event, tensor) for event, tensor in pairs]
+    if len(outputs) != len(program.outputs):
+        raise RunnerError(f"{device}: the runner left {len(outputs)} outputs, the program has {len(program.outputs)}")
+    pairs = zip(outputs, program.outputs, strict=True)
+    return [_check_output(f"{device}: output {tensor.name!r}", file, tensor, folder) for file, tensor in pairs]
 
 
-def _check_output(run: RawRun, event: dict[str, Any], tensor: Tensor) -> OutputCheck:
+def _check_output(what: str, output: OutputFile, tensor: Tensor, folder: Path) -> OutputCheck:
     import numpy as np
 
-    what = f"{run.device}: output {tensor.name!r}"
-    got, expected = f"{event['dtype']} {event['shape']}", f"{tensor.dtype} {list(tensor.shape)}"
-    if got != expected:
-        raise RunnerError(f"{what} is {got}, the bundle says {expected}")
-    if "/" in event["file"] or "\\" in event["file"]:
-        raise RunnerError(f"{what}: the runner names a file outside its output folder: {event['file']!r}")
-    path = run.output_dir / event["file"]
+    for kind, got, expected in (("dtype", output.dtype, tensor.dtype), ("shape", output.shape, tensor.shape)):
+        if got is not None and got != expected:
+            raise RunnerError(f"{what} has {kind} {_text(got)}, the bundle says {_text(expected)}")
+    path = output.path
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RunnerError(f"{what}: the runner names a file outside its output folder: {path.name!r}")
     size = path.stat().st_size if path.is_file() else None
     if size != tensor.size_bytes:
         found = "is missing" if size is None else f"has {size} bytes"
-        raise RunnerError(f"{what}: its file {event['file']} {found}, {tensor.size_bytes} bytes are expected")
+        raise RunnerError(f"{what}: its file {path.name} {found}, {tensor.size_bytes} bytes are expected")
     dtype = np.dtype(tensor.dtype).newbyteorder("<")
     values, reference = np.fromfile(path, dtype), np.fromfile(tensor.file, dtype)
     for name, array in (("the reference", reference), ("the device's result", values)):
@@ -79,3 +85,7 @@ def _check_output(run: RawRun, event: dict[str, Any], tensor: Tensor) -> OutputC
         raise RunnerError(f"{what} is not the bundle's reference: PSNR {psnr:.1f} dB, {least:g} dB is needed")
     error = float(np.abs(values.astype(np.float64) - reference.astype(np.float64)).max())
     return OutputCheck(tensor.name, None if math.isinf(psnr) else psnr, least, error)
+
+
+def _text(value: str | tuple[int, ...]) -> str:
+    return value if isinstance(value, str) else str(list(value))

@@ -2,17 +2,16 @@
 //
 // One JSON object per line on stdout, in this order (times in nanoseconds):
 //   {"event":"load",...}                          program and method loaded, threads set
-//   {"event":"warmup","index":0,"ns":..,"cpu_ns":..}      once per warm-up, in the same process
-//   {"event":"iteration","index":0,"ns":..,"cpu_ns":..}   once per timed run
+//   {"event":"warmup","index":0,"ns":..,"cpu_ns":..}                   once per warm-up, in the same process
+//   {"event":"iteration","index":0,"start_ns":..,"ns":..,"cpu_ns":..}  once per timed run
 //   {"event":"output","index":0,"file":..,"dtype":..,"shape":[..],"bytes":..}
+//   {"event":"etdump","file":..,"bytes":..}       with --etdump
 //   {"event":"done",...}                          always last; without it nothing of the run counts
 // or, at any point, {"event":"error","stage":..,"message":..} and exit code 1. ExecuTorch's own log goes to stderr.
+// With --iterations 0 the program is loaded and nothing is run: load and done alone.
 //
 // An iteration is what an application pays per call: the inputs are set anew and the method runs. They must be set
 // anew, because memory planning may reuse the memory of an input once the program has read it.
-
-#include <sys/resource.h>
-#include <time.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -21,18 +20,25 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <vector>
 
+#include <executorch/devtools/etdump/etdump_flatcc.h>
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor_ptr_maker.h>
 
-#if __has_include(<executorch/extension/threadpool/threadpool.h>)
+#include "arguments.h"
+#include "event.h"
+#include "machine.h"
+#include "stop_rule.h"
+
+#if __has_include(<executorch/extension/threadpool/threadpool.h>) && __has_include(<pthreadpool.h>)
 #include <executorch/extension/threadpool/threadpool.h>
 #else
-// The wheel carries the library without this header. These two members are not virtual and the object is only ever
-// used through the pointer that the library hands out, so declaring them is enough to call them.
+// Installed packages carry the library without this header, or without those that it needs. These two members are not
+// virtual and the object is only ever used through the pointer that the library hands out, so declaring them is enough.
 namespace executorch::extension::threadpool {
 class ThreadPool final {
  public:
@@ -47,79 +53,12 @@ namespace {
 
 using executorch::aten::ScalarType;
 using executorch::aten::Tensor;
+using executorch::etdump::ETDumpGen;
 using executorch::extension::Module;
 using executorch::extension::TensorPtr;
 using executorch::runtime::Error;
 using executorch::runtime::EValue;
 using executorch::runtime::MethodMeta;
-
-// What stops the run; becomes the "error" event.
-struct Failure {
-  std::string stage;
-  std::string message;
-};
-
-struct Arguments {
-  std::string model;
-  std::vector<std::string> inputs;
-  std::string output_dir;
-  std::string method = "forward";
-  std::string load_mode = "mmap";
-  uint32_t warmup = 3;
-  uint32_t iterations = 20;
-  uint32_t threads = 0;  // 0: not given, which is refused, since the automatic count is wrong on some machines
-};
-
-std::string json_text(const std::string& text) {
-  std::string json = "\"";
-  for (const char character : text) {
-    const auto byte = static_cast<unsigned char>(character);
-    if (character == '"' || character == '\\') {
-      json += '\\';
-      json += character;
-    } else if (byte < 0x20) {
-      char escape[8];
-      std::snprintf(escape, sizeof(escape), "\\u%04x", byte);
-      json += escape;
-    } else {
-      json += character;
-    }
-  }
-  return json + "\"";
-}
-
-template <typename Sizes>
-std::string json_list(const Sizes& sizes) {
-  std::string json = "[";
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    json += (i == 0 ? "" : ",") + std::to_string(sizes[i]);
-  }
-  return json + "]";
-}
-
-// One line of the protocol.
-class Event {
- public:
-  explicit Event(const std::string& name) : json_("{\"event\":" + json_text(name)) {}
-
-  Event& raw(const char* key, const std::string& json) {
-    json_ += ",\"" + std::string(key) + "\":" + json;
-    return *this;
-  }
-  Event& number(const char* key, int64_t value) { return raw(key, std::to_string(value)); }
-  Event& text(const char* key, const std::string& value) { return raw(key, json_text(value)); }
-
-  // Pushed out at once: what was measured before a crash is then not lost.
-  void emit() const {
-    std::printf("%s}\n", json_.c_str());
-    if (std::fflush(stdout) != 0) {
-      std::exit(1);  // nobody can read the results any more
-    }
-  }
-
- private:
-  std::string json_;
-};
 
 std::string error_text(Error error) {
   char code[16];
@@ -131,12 +70,6 @@ void check(Error error, const char* stage, const std::string& what) {
   if (error != Error::Ok) {
     throw Failure{stage, what + ": " + error_text(error)};
   }
-}
-
-int64_t now_ns(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<int64_t>(time.tv_sec) * 1000000000 + time.tv_nsec;
 }
 
 // Names as in the bundle's manifest.
@@ -163,45 +96,6 @@ void require_c_order(const DimOrder& order, const char* stage, const std::string
       throw Failure{stage, what + " is stored in dimension order " + json_list(order) + "; raw files need C order"};
     }
   }
-}
-
-uint32_t parse_count(const std::string& name, const char* text, uint32_t minimum) {
-  char* end = nullptr;
-  const long long value = std::strtoll(text, &end, 10);
-  if (end == text || *end != '\0' || value < minimum || value > 100000000) {
-    throw Failure{"arguments", name + " takes a whole number from " + std::to_string(minimum) + ", not '" + text + "'"};
-  }
-  return static_cast<uint32_t>(value);
-}
-
-Arguments parse_arguments(int argc, char** argv) {
-  Arguments arguments;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string name = argv[i];
-    if (i + 1 == argc) {
-      throw Failure{"arguments", name + " needs a value"};
-    }
-    const char* value = argv[i + 1];
-    if (name == "--model") arguments.model = value;
-    else if (name == "--input") arguments.inputs.emplace_back(value);
-    else if (name == "--output-dir") arguments.output_dir = value;
-    else if (name == "--method") arguments.method = value;
-    else if (name == "--load-mode") arguments.load_mode = value;
-    else if (name == "--warmup") arguments.warmup = parse_count(name, value, 0);
-    else if (name == "--iterations") arguments.iterations = parse_count(name, value, 1);
-    else if (name == "--threads") arguments.threads = parse_count(name, value, 1);
-    else {
-      throw Failure{"arguments", "unknown argument '" + name + "'; known: --model --input --output-dir --method " +
-                    "--load-mode --warmup --iterations --threads"};
-    }
-  }
-  if (arguments.model.empty()) throw Failure{"arguments", "--model FILE is missing"};
-  if (arguments.output_dir.empty()) throw Failure{"arguments", "--output-dir FOLDER is missing"};
-  if (arguments.threads == 0) throw Failure{"arguments", "--threads N is missing"};
-  if (arguments.load_mode != "mmap" && arguments.load_mode != "file") {
-    throw Failure{"arguments", "--load-mode takes mmap or file, not '" + arguments.load_mode + "'"};
-  }
-  return arguments;
 }
 
 size_t file_size(const std::string& path, const char* stage) {
@@ -260,7 +154,7 @@ void load(Module& module, const Arguments& arguments, uint32_t threads) {
   const int64_t method_ns = now_ns(CLOCK_MONOTONIC) - before_method;
   Event("load").number("ns", program_ns + method_ns).number("program_ns", program_ns).number("method_ns", method_ns)
       .number("threads", threads).number("program_bytes", program_bytes).text("method", arguments.method)
-      .text("load_mode", arguments.load_mode).emit();
+      .text("load_mode", arguments.load_mode).text("affinity", affinity()).emit();
 }
 
 // Owns the memory that the tensors point to.
@@ -289,20 +183,63 @@ Inputs read_inputs(const MethodMeta& meta, const std::vector<std::string>& paths
   return inputs;
 }
 
-std::vector<EValue> run_timed(Module& module, const Arguments& arguments, const Inputs& inputs, const char* stage,
-                              uint32_t count) {
-  std::vector<EValue> outputs;
-  for (uint32_t i = 0; i < count; ++i) {
-    const int64_t cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
-    const int64_t wall = now_ns(CLOCK_MONOTONIC);
-    auto result = module.execute(arguments.method, inputs.values);
-    const int64_t wall_ns = now_ns(CLOCK_MONOTONIC) - wall;
-    const int64_t cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    check(result.error(), stage, "run " + std::to_string(i) + " failed");
-    Event(stage).number("index", i).number("ns", wall_ns).number("cpu_ns", cpu_ns).emit();
-    outputs = std::move(*result);
+struct Sample {
+  int64_t start_ns = 0;
+  int64_t ns = 0;
+  int64_t cpu_ns = 0;
+};
+
+std::vector<EValue> run_once(Module& module, const Arguments& arguments, const Inputs& inputs, const char* stage,
+                             size_t index, Sample& sample) {
+  sample.start_ns = uptime_ns();
+  const int64_t cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+  const int64_t wall = now_ns(CLOCK_MONOTONIC);
+  auto result = module.execute(arguments.method, inputs.values);
+  sample.ns = now_ns(CLOCK_MONOTONIC) - wall;
+  sample.cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+  check(result.error(), stage, "run " + std::to_string(index) + " failed");
+  return std::move(*result);
+}
+
+void warm_up(Module& module, const Arguments& arguments, const Inputs& inputs) {
+  for (uint32_t i = 0; i < arguments.warmup; ++i) {
+    Sample sample;
+    run_once(module, arguments, inputs, "warmup", i, sample);
+    Event("warmup").number("index", i).number("ns", sample.ns).number("cpu_ns", sample.cpu_ns).emit();
   }
-  return outputs;
+}
+
+struct TimedRuns {
+  std::vector<EValue> outputs;  // of the last one
+  size_t count = 0;
+  long involuntary_switches = 0;
+  std::string stop;
+};
+
+TimedRuns run_timed(Module& module, const Arguments& arguments, const Inputs& inputs) {
+  TimedRuns runs;
+  StopRule rule(arguments);
+  std::vector<int64_t> samples;
+  int64_t first_start_ns = 0;
+  const long switches = involuntary_switches();
+  while (runs.stop.empty()) {
+    Sample sample;
+    runs.outputs = run_once(module, arguments, inputs, "iteration", samples.size(), sample);
+    Event("iteration").number("index", samples.size()).number("start_ns", sample.start_ns).number("ns", sample.ns)
+        .number("cpu_ns", sample.cpu_ns).emit();
+    if (samples.empty()) first_start_ns = sample.start_ns;
+    samples.push_back(sample.ns);
+    runs.stop = rule.reason(samples, sample.start_ns + sample.ns - first_start_ns);
+  }
+  runs.involuntary_switches = involuntary_switches() - switches;
+  runs.count = samples.size();
+  return runs;
+}
+
+bool write_file(const std::string& path, const void* data, size_t size) {
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  const bool written = file != nullptr && std::fwrite(data, 1, size, file) == size;
+  return (file == nullptr || std::fclose(file) == 0) && written;
 }
 
 void write_outputs(const std::vector<EValue>& outputs, const std::string& folder) {
@@ -314,11 +251,7 @@ void write_outputs(const std::vector<EValue>& outputs, const std::string& folder
     require_c_order(tensor.dim_order(), "output", "output " + std::to_string(i));
     const std::string name = "output_" + std::to_string(i) + ".bin";
     const std::string path = folder + "/" + name;
-    std::FILE* file = std::fopen(path.c_str(), "wb");
-    bool written = file != nullptr &&
-        std::fwrite(tensor.const_data_ptr(), 1, tensor.nbytes(), file) == tensor.nbytes();
-    written = (file == nullptr || std::fclose(file) == 0) && written;
-    if (!written) {
+    if (!write_file(path, tensor.const_data_ptr(), tensor.nbytes())) {
       throw Failure{"output", path + ": could not be written: " + std::strerror(errno)};
     }
     Event("output").number("index", i).text("file", name).text("dtype", dtype_name(tensor.scalar_type()))
@@ -326,30 +259,50 @@ void write_outputs(const std::vector<EValue>& outputs, const std::string& folder
   }
 }
 
-void emit_done(uint32_t iterations) {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-#ifdef __APPLE__
-  const long peak_rss_kb = usage.ru_maxrss / 1024;  // bytes there, kilobytes elsewhere
-#else
-  const long peak_rss_kb = usage.ru_maxrss;
-#endif
-  Event("done").number("iterations", iterations).number("peak_rss_kb", peak_rss_kb)
-      .number("minor_faults", usage.ru_minflt).number("major_faults", usage.ru_majflt).emit();
+// Whole or not at all: the trace is written under another name first.
+void write_etdump(ETDumpGen& tracer, const std::string& path) {
+  const auto trace = tracer.get_etdump_data();
+  if (trace.buf == nullptr || trace.size == 0) {
+    throw Failure{"etdump", "this ExecuTorch build traced nothing; it needs EXECUTORCH_ENABLE_EVENT_TRACER"};
+  }
+  const std::string partial = path + ".part";
+  if (!write_file(partial, trace.buf, trace.size) || std::rename(partial.c_str(), path.c_str()) != 0) {
+    throw Failure{"etdump", path + ": could not be written: " + std::strerror(errno)};
+  }
+  std::free(trace.buf);
+  Event("etdump").text("file", std::filesystem::path(path).filename().string()).number("bytes", trace.size).emit();
+}
+
+void emit_done(const TimedRuns& runs) {
+  const Memory used = memory();
+  Event("done").number("iterations", runs.count).text("stop", runs.stop).number("peak_rss_kb", used.peak_rss_kb)
+      .number("pss_kb", used.pss_kb).number("minor_faults", used.minor_faults)
+      .number("major_faults", used.major_faults).number("involuntary_switches", runs.involuntary_switches).emit();
 }
 
 void run(const Arguments& arguments) {
   const uint32_t threads = set_threads(arguments.threads);
+  auto owned_tracer = arguments.etdump.empty() ? nullptr : std::make_unique<ETDumpGen>();
+  ETDumpGen* const tracer = owned_tracer.get();
   Module module(arguments.model,
-                arguments.load_mode == "mmap" ? Module::LoadMode::Mmap : Module::LoadMode::File);
+                arguments.load_mode == "mmap" ? Module::LoadMode::Mmap : Module::LoadMode::File,
+                std::move(owned_tracer));
   load(module, arguments, threads);
+  if (arguments.iterations == 0) {
+    TimedRuns none;
+    none.stop = "count";
+    emit_done(none);
+    return;
+  }
   const auto meta = module.method_meta(arguments.method);
   check(meta.error(), "inputs", "method '" + arguments.method + "' cannot be described");
   const Inputs inputs = read_inputs(*meta, arguments.inputs);
-  run_timed(module, arguments, inputs, "warmup", arguments.warmup);
-  const auto outputs = run_timed(module, arguments, inputs, "iteration", arguments.iterations);
-  write_outputs(outputs, arguments.output_dir);
-  emit_done(arguments.iterations);
+  warm_up(module, arguments, inputs);
+  if (tracer != nullptr) tracer->reset();  // neither loading nor warm-up may be taken for timed runs
+  const TimedRuns runs = run_timed(module, arguments, inputs);
+  write_outputs(runs.outputs, arguments.output_dir);
+  if (tracer != nullptr) write_etdump(*tracer, arguments.etdump);
+  emit_done(runs);
 }
 
 }  // namespace

@@ -60,7 +60,10 @@ class Readings:
     stop: str = "count"
     """Why the timed runs ended: `count`, `confidence`, `max_iterations` or `max_seconds`."""
     memory: dict[str, int] = field(default_factory=dict)
-    """Where known: `peak_rss_bytes`, `minor_faults`, `major_faults`, `program_bytes`."""
+    """Where known: `peak_rss_bytes`, `minor_faults`, `major_faults`, `program_bytes`; and of the timed runs
+    `involuntary_switches`: how often the system took a core from them."""
+    affinity: str | None = None
+    """Hexadecimal mask of the cores that the timed process could run on; None where the runner does not say."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures must know of this runner: what it cannot tell."""
 
@@ -98,6 +101,11 @@ class Runner(Protocol):
         Raises `RunnerError` saying which condition failed, if they are not complete and consistent.
         """
         ...
+
+
+def form_of(runner: Runner) -> str | None:
+    """In which of its forms it goes onto the device (`host`, `ndk`, `glibc`); None for a runner that has one only."""
+    return getattr(runner, "form", None)
 
 
 def check_target(runner: Runner, bundle: Bundle) -> str | None:

@@ -117,10 +117,15 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fake_runner(tmp_path: Path) -> Callable[..., Path]:
-    """A shell script that prints `stdout` to the byte and ends with `exit_code`, after `body`."""
+def fake_runner(bundle: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A shell script that prints `stdout` to the byte and ends with `exit_code`, after `body`.
+
+    In `stdout`, a size of the program of -1 is replaced by its true one.
+    """
+    size = (bundle / "unet.pte").stat().st_size
 
     def make(stdout: str, exit_code: int = 0, stderr: str = "", body: str = "") -> Path:
+        stdout = stdout.replace('"program_bytes":-1', f'"program_bytes":{size}')
         (tmp_path / "stdout.txt").write_bytes(stdout.encode())
         (tmp_path / "stderr.txt").write_bytes(stderr.encode())
         script = tmp_path / "fake-runner"

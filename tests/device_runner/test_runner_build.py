@@ -1,18 +1,20 @@
 """The runner builds from its one source, once, and every way to fail is one clear line."""
 
 import json
-import subprocess
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from device_runner import build
+from device_runner.building import host, toolchain
 from device_runner.errors import RunnerError
+from device_runner.runners.deployment import host_deployment
 
 
 def test_a_second_build_comes_from_the_cache(runner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_compile", lambda *arguments, **options: pytest.fail("compiled again"))
+    monkeypatch.setattr(host, "compile_runner", lambda *arguments, **options: pytest.fail("compiled again"))
     written = runner.stat().st_mtime_ns
     start = time.perf_counter()
     assert build.build_host_runner(runner.parent.parent) == runner
@@ -24,15 +26,40 @@ def test_the_build_says_what_it_was_made_of(runner: Path) -> None:
     record = json.loads((runner.parent / "build.json").read_text())
     assert record["executorch"].startswith("1.")
     assert record["compiler_version"] and record["source_sha256"]
-    assert [path.name for path in runner.parent.parent.iterdir()] == [runner.parent.name], "nothing else is left"
+    assert [path.name for path in runner.parent.parent.iterdir() if path.is_dir()] == [runner.parent.name], (
+        "nothing else is left"
+    )
 
 
-def test_another_source_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the runner's source that a test may change, in its place."""
+    folder = Path(shutil.copytree(toolchain.SOURCE_FOLDER, tmp_path / "runner"))
+    monkeypatch.setattr(toolchain, "SOURCE_FOLDER", folder)
+    return folder
+
+
+@pytest.mark.parametrize("file", ["runner.cpp", "stop_rule.h"])
+def test_another_source_is_another_build(sources: Path, file: str) -> None:
     key = build.find_toolchain().key
-    changed = tmp_path / "runner.cpp"
-    changed.write_text(build.SOURCE.read_text() + "// changed\n")
-    monkeypatch.setattr(build, "SOURCE", changed)
+    with (sources / file).open("a") as source:
+        source.write("// changed\n")
     assert build.find_toolchain().key != key
+
+
+def test_versions_of_a_built_runner_are_known(runner: Path) -> None:
+    deployment = host_deployment(runner)
+    assert deployment.command == (str(runner),) and not deployment.files and deployment.backends == {"xnnpack"}
+    assert set(deployment.versions) == {"executorch", "compiler", "runner_source_sha256"}
+
+
+def test_building_for_the_host_by_command(tmp_path: Path) -> None:
+    planned = build.build_runner_command(cache_dir=tmp_path, dry_run=True)
+    assert planned.dry_run and not list(tmp_path.iterdir())
+    built = build.build_runner_command(cache_dir=tmp_path)
+    assert (built.folder, built.files, built.from_cache) == (planned.folder, ("runner",), False)
+    assert build.build_runner_command(cache_dir=tmp_path).from_cache
+    assert "1 files" in build.describe_built(built)[0]
 
 
 def test_the_cache_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,17 +91,15 @@ def test_a_chosen_compiler_comes_first_with_its_arguments(monkeypatch: pytest.Mo
     assert build.find_toolchain().compiler.endswith("c++ -DCHOSEN")
 
 
-def test_a_compile_error_shows_its_first_line_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "broken.cpp"
-    broken.write_text("int main() { return missing_name; }\n")
-    monkeypatch.setattr(build, "SOURCE", broken)
+def test_a_compile_error_shows_its_first_line_and_the_log(tmp_path: Path, sources: Path) -> None:
+    (sources / "runner.cpp").write_text("int main() { return missing_name; }\n")
     cache = tmp_path / "cache"
     with pytest.raises(RunnerError, match="error: .*missing_name") as caught:
         build.build_host_runner(cache)
     assert "\n" not in str(caught.value)
     logs = list(cache.glob("*.log"))
     assert len(logs) == 1 and str(logs[0]) in str(caught.value)
-    assert "broken.cpp" in logs[0].read_text()
+    assert "runner.cpp" in logs[0].read_text()
     assert list(cache.iterdir()) == logs, "a failed build leaves nothing that looks like a runner"
 
 
@@ -82,71 +107,3 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunnerError, match="MOBILEVD_CACHE"):
         build.build_host_runner(tmp_path / "file")
-
-
-def run(runner: Path, *arguments: str) -> tuple[int, dict[str, str]]:
-    result = subprocess.run([str(runner), *arguments], capture_output=True, text=True)
-    return result.returncode, json.loads(result.stdout.splitlines()[-1])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ([], "--model FILE is missing"),
-        (["--model"], "--model needs a value"),
-        (["--colour", "red"], "unknown argument '--colour'"),
-        (["--iterations", "0"], "--iterations takes a whole number from 1, not '0'"),
-        (["--warmup", "3x"], "--warmup takes a whole number from 0, not '3x'"),
-        (["--model", "a", "--output-dir", "b"], "--threads N is missing"),
-        (["--model", "a", "--output-dir", "b", "--threads", "1", "--load-mode", "x"], "mmap or file"),
-    ],
-)
-def test_the_runner_refuses_wrong_arguments(runner: Path, arguments: list[str], text: str) -> None:
-    exit_code, event = run(runner, *arguments)
-    assert (exit_code, event["event"], event["stage"]) == (1, "error", "arguments")
-    assert text in event["message"]
-
-
-def common(bundle: Path) -> list[str]:
-    return ["--output-dir", str(bundle), "--threads", "1", "--warmup", "0", "--iterations", "1"]
-
-
-def inputs(bundle: Path, *names: str) -> list[str]:
-    return [part for name in names for part in ("--input", str(bundle / "reference" / f"unet.{name}.bin"))]
-
-
-def test_the_runner_names_what_is_wrong_with_the_inputs(runner: Path, bundle: Path) -> None:
-    model = ["--model", str(bundle / "unet.pte")]
-    exit_code, event = run(runner, *model, *common(bundle), *inputs(bundle, "image"))
-    assert (exit_code, event["stage"]) == (1, "inputs")
-    assert "takes 2 inputs, 1 were given" in event["message"]
-    exit_code, event = run(runner, *model, *common(bundle), *inputs(bundle, "scale", "image"))
-    assert (exit_code, event["stage"]) == (1, "inputs")
-    assert "32 bytes" in event["message"] and "float32 [1,3,16,16], 3072 bytes" in event["message"]
-    exit_code, event = run(runner, *model, *common(bundle), *inputs(bundle, "image", "nothing"))
-    assert exit_code == 1 and "No such file" in event["message"]
-
-
-def test_the_runner_names_what_is_wrong_with_the_program(runner: Path, bundle: Path) -> None:
-    exit_code, event = run(runner, "--model", "/nowhere.pte", *common(bundle))
-    assert (exit_code, event["stage"]) == (1, "load")
-    assert "/nowhere.pte: No such file" in event["message"]
-    exit_code, event = run(runner, "--model", str(bundle / "manifest.json"), *common(bundle))
-    assert (exit_code, event["stage"]) == (1, "load")
-    assert "could not be loaded" in event["message"]
-    exit_code, event = run(runner, "--model", str(bundle / "unet.pte"), "--method", "decode", *common(bundle))
-    assert (exit_code, event["stage"]) == (1, "load")
-    assert "no method 'decode'; it has: forward" in event["message"]
-
-
-def test_the_runner_says_when_it_cannot_write(runner: Path, bundle: Path) -> None:
-    arguments = [*common(bundle), *inputs(bundle, "image", "scale")]
-    arguments[1] = str(bundle / "missing")
-    exit_code, event = run(runner, "--model", str(bundle / "unet.pte"), *arguments)
-    assert (exit_code, event["stage"]) == (1, "output")
-    assert "could not be written" in event["message"]
-
-
-def test_strange_names_survive_as_json(runner: Path, bundle: Path) -> None:
-    exit_code, event = run(runner, "--model", 'a"b\\c\nd', *common(bundle))
-    assert exit_code == 1 and event["message"].startswith('a"b\\c\nd: ')

@@ -1,0 +1,106 @@
+"""A phone, or anything else that adb reaches, as a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from device_runner.adb.client import Adb, Client, ConnectionLost, choose
+from device_runner.adb.jobscript import check_job
+from device_runner.adb.lock import sole_use
+from device_runner.adb.program import find_program
+from device_runner.adb.remote import quote
+from device_runner.adb.session import Session, about
+from device_runner.adb.storage import Storage
+from device_runner.adb.survey import BASE, survey
+from device_runner.errors import RunnerError
+from device_runner.job import Job, Platform, Progress, RawJob, Ready
+
+Result = TypeVar("Result")
+
+RECONNECT_S = 120.0
+"""A lost device is waited for so long."""
+RETRIES = 5
+"""Of one thing to do, each after the device came back."""
+
+
+class AdbDevice:
+    """One device; `adb` is the program for its serial, `base` its folder there."""
+
+    def __init__(self, adb: Adb, base: str = BASE, reconnect_s: float = RECONNECT_S) -> None:
+        self.adb, self.base, self.reconnect_s = adb, base, reconnect_s
+        self.name = adb.name
+        self.reconnects = 0
+
+    @classmethod
+    def from_argument(cls, argument: str, adb: str | None = None) -> AdbDevice:
+        """From what follows `adb:`, a serial or HOST:PORT; nothing: the only one that is connected."""
+        return cls(choose(Client(find_program(adb)), argument or None))
+
+    @classmethod
+    def find_all(cls, adb: str | None = None) -> list[AdbDevice]:
+        """Every usable device; `RunnerError` if there is none."""
+        program = find_program(adb)
+        listed = Client(program).devices()
+        if not any(device.usable for device in listed):
+            choose(Client(program), None)  # says why
+        return [cls(Adb(program, device.serial)) for device in listed if device.usable]
+
+    @property
+    def warning(self) -> str | None:
+        """What a user should know of the adb program; None: nothing."""
+        return self.adb.program.warning
+
+    def cancel(self) -> None:
+        """From another thread: `run` ends as it does on Ctrl-C, with KeyboardInterrupt."""
+        self.adb.cancelled.set()
+
+    def shell(self, command: str) -> str:
+        """What a command prints on the device, whatever its exit code; it may be run twice, if the link drops."""
+        return self.held(lambda: self.adb.shell_answer(command)).stdout
+
+    def platform(self) -> Platform:
+        from device_runner.adb.facts import platform
+
+        return platform(self.shell)
+
+    def describe(self) -> dict[str, Any]:
+        from device_runner.adb.facts import describe
+
+        return {"kind": "adb", "serial": self.adb.serial, **describe(self.shell)}
+
+    def state(self) -> dict[str, Any]:
+        from device_runner.adb.state import read_state
+
+        return read_state(self.shell)
+
+    def versions(self) -> dict[str, str]:
+        return {"adb": self.adb.program.version, "adb_path": self.adb.program.path}
+
+    def held(self, action: Callable[[], Result]) -> Result:
+        """Do what may be repeated, again whenever the link was lost and came back."""
+        for left in reversed(range(RETRIES)):
+            try:
+                return action()
+            except ConnectionLost:
+                if not left:
+                    raise
+                self.adb.wait_back(self.reconnect_s)
+                self.reconnects += 1
+        raise AssertionError("not reached")
+
+    def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
+        """See `devices.Device.run`. A run with an equal key that an earlier call left is taken up, finished or not."""
+        check_job(job)
+        with sole_use(self.adb.serial):
+            return Session(self, job, output_dir, ready, progress).run()
+
+    def clean(self) -> None:
+        """Remove all that is ours on the device; `RunnerError` if something runs there."""
+        with sole_use(self.adb.serial):
+            found = self.held(lambda: survey(self.adb, self.base))
+            if running := [run for run in found.runs if run.alive]:
+                raise RunnerError(f"{self.name}: {about(running[0], found)} is running; nothing was removed")
+            Storage(self.adb, self.base, self.held).remove(["runs", "files"])
+            self.shell(f"rmdir {quote(self.base)} 2> /dev/null || :")

@@ -1,0 +1,77 @@
+"""Shell text that devices run: POSIX only, for mksh with toybox (Android), dash and busybox."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+
+from device_runner.errors import RunnerError
+
+CALL_BYTES = 20_000
+"""Of shell text in one call: Windows allows 32 kB on a command line, adb 64 kB in a request."""
+
+# A run's `pid` file holds: process id, its start time in clock ticks since boot, boot id, start in seconds since 1970.
+# Process ids are reused, so only one with the same start time under the same boot is the run's.
+# Some `sleep` know whole seconds only and end at once with an error: `sleep 0.1 || sleep 1`.
+# Fields of /proc/PID/stat are counted from behind the name, which may hold blanks: 1 state, 3 group, 4 session, 20 start.
+PROCESSES = r"""
+boot=unknown
+{ read -r boot < /proc/sys/kernel/random/boot_id; } 2>/dev/null
+read_pid() {
+pid=; start=; pid_boot=; began=
+{ read -r pid start pid_boot began < "$1/pid"; } 2>/dev/null
+case "$pid$start" in ''|*[!0-9]*) return 1 ;; esac
+}
+alive() {
+read_pid "$1" && [ "$pid_boot" = "$boot" ] && { read -r line < "/proc/$pid/stat"; } 2>/dev/null || return 1
+set -- ${line##*) }
+[ "$1" != Z ] && [ "${20}" = "$start" ]
+}
+members() {
+found=
+if { read -r line < "/proc/$pid/stat"; } 2>/dev/null; then
+set -- ${line##*) }
+[ "${20}" = "$start" ] || return 0
+fi
+for stat in /proc/[0-9]*/stat; do
+{ read -r line < "$stat"; } 2>/dev/null || continue
+set -- ${line##*) }
+[ "$3" = "$pid" ] && [ "$4" = "$pid" ] && [ "$1" != Z ] || continue
+stat="${stat%/stat}"
+found="$found ${stat#/proc/}"
+done 2>/dev/null
+}
+stop() {
+tries=0
+while [ -d "$1/claimed" ] && [ ! -f "$1/pid" ] && [ $tries -lt 10 ]; do tries=$((tries + 1)); sleep 0.1 || sleep 1; done
+read_pid "$1" && [ "$pid_boot" = "$boot" ] || return 0
+tries=0
+members
+while [ -n "$found" ] && [ $tries -lt 50 ]; do
+kill -KILL $found 2>/dev/null
+sleep 0.1 || sleep 1
+tries=$((tries + 1))
+members
+done
+[ -z "$found" ] || { echo "processes$found do not end" >&2; return 1; }
+}
+"""
+
+
+def quote(*arguments: str) -> str:
+    """Arguments as the device's shell gets them whole."""
+    return " ".join(shlex.quote(argument) for argument in arguments)
+
+
+def calls(lines: Iterable[str]) -> Iterator[str]:
+    """Lines put together into as few shell commands as their length allows; each stops at the first that fails."""
+    text = ""
+    for line in lines:
+        if len(line) > 2 * CALL_BYTES:
+            raise RunnerError(f"a command for the device is too long ({len(line)} characters): {line[:80]}...")
+        if text and len(text) + len(line) > CALL_BYTES:
+            yield text
+            text = ""
+        text = f"{text} &&\n{line}" if text else line
+    if text:
+        yield text

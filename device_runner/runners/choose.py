@@ -1,0 +1,106 @@
+"""Which runner runs a bundle on a device: the one for its target, or the one that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from device_runner.bundle import Bundle
+from device_runner.devices import Device
+from device_runner.errors import RunnerError
+from device_runner.runners.base import Runner, check_target
+from device_runner.runners.deployment import CHOICES, HOST, deployment_for, host_deployment
+from device_runner.runners.mobilevd import MobilevdRunner
+
+Make = Callable[[str, Device], Runner]
+"""From what follows the colon in `NAME:PATH`, and the device."""
+
+
+def _ours(path: str, device: Device) -> Runner:
+    if path:
+        _refuse_elsewhere(f"mobilevd:{path}", device)
+    if path or device.name == HOST:
+        return MobilevdRunner(host_deployment(path or None))
+    return MobilevdRunner(deployment_for(device.platform()))
+
+
+def _executor_runner(path: str, device: Device) -> Runner:
+    from device_runner.runners.executor_runner import ExecutorRunner
+
+    return ExecutorRunner(_needed("executor_runner", path), device.platform())
+
+
+def _qnn(path: str, device: Device) -> Runner:
+    from device_runner.runners.qnn import QnnRunner
+
+    return QnnRunner(_needed("qnn_executor_runner", path), device.platform())
+
+
+def _onnxruntime(path: str, device: Device) -> Runner:
+    from device_runner.runners.ort import onnxruntime_device, onnxruntime_host
+
+    if device.name == HOST and not path:
+        return onnxruntime_host()
+    return onnxruntime_device(_needed("onnxruntime", path, "FOLDER"), device.platform())
+
+
+def _coreml(path: str, device: Device) -> Runner:
+    from device_runner.coreml.runner import CoremlRunner
+
+    return CoremlRunner(
+        device.platform(), udid=getattr(device, "udid", None), **({"compute_units": path} if path else {})
+    )
+
+
+RUNNERS: dict[str, Make] = {
+    "mobilevd": _ours,
+    "executor_runner": _executor_runner,
+    "qnn_executor_runner": _qnn,
+    "onnxruntime": _onnxruntime,
+    "coreml": _coreml,
+}
+DEFAULTS = {
+    "executorch-xnnpack": "mobilevd",
+    "executorch-vulkan": "mobilevd",
+    "executorch-qnn": "qnn_executor_runner",
+    "onnx": "onnxruntime",
+    "coreml": "coreml",
+}
+"""A bundle's target -> the runner that it gets unless one is named."""
+
+
+def choose_runner(bundle: Bundle, device: Device, choice: str | None = None) -> Runner:
+    """The runner that `NAME` or `NAME:PATH` names, or the one for the bundle's target.
+
+    `host`, `ndk` and `glibc` are the forms of our own runner (`deployment.CHOICES`).
+
+    Raises `RunnerError`: a name that is not known, a target that no runner or not this one runs.
+    """
+    name, _, path = (choice or DEFAULTS.get(bundle.target, "")).partition(":")
+    if not name:
+        raise RunnerError(
+            f"{bundle.folder}: no runner measures bundles for {bundle.target}; there are runners for {', '.join(DEFAULTS)}"
+        )
+    if name in CHOICES:
+        if name == HOST:
+            _refuse_elsewhere(name, device)
+        runner: Runner = MobilevdRunner(deployment_for(device.platform(), name))
+    elif name in RUNNERS:
+        runner = RUNNERS[name](path, device)
+    else:
+        raise RunnerError(f"unknown runner {name!r}; known: {', '.join([*RUNNERS, *CHOICES])}")
+    if reason := check_target(runner, bundle):
+        raise RunnerError(reason)
+    return runner
+
+
+def _needed(name: str, path: str, what: str = "FILE") -> str:
+    if not path:
+        raise RunnerError(f"the runner {name} is a program of your own: say where it lies, --runner {name}:{what}")
+    return path
+
+
+def _refuse_elsewhere(choice: str, device: Device) -> None:
+    """Such a runner is started where it lies on this machine; no other device has that place."""
+    if device.name != HOST:
+        forms = " or ".join(form for form in CHOICES if form != HOST)
+        raise RunnerError(f"the runner {choice} lies on this machine and cannot run on {device.name}; take {forms}")

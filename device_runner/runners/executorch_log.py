@@ -1,0 +1,108 @@
+"""The log of ExecuTorch's own example runners: on stderr, or on Android in the system's log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from device_runner.bundle import Program
+from device_runner.errors import RunnerError
+from device_runner.events import failure_text
+from device_runner.job import Platform, RawRun
+from device_runner.protocol import Protocol
+
+TAG = "ExecuTorch"
+
+# "I 00:00:00.000526 executorch:executor_runner.cpp:82] Model file a.pte is loaded."
+POSIX_LINE = re.compile(r"^[A-Z] \d+:\d{2}:\d{2}\.\d+ executorch:[^]]*\] ?(.*)$")
+# "11-21 17:22:49.123  4123  4123 I ExecuTorch: Model ..." (threadtime), "I/ExecuTorch( 4123): Model ..." (brief, time)
+LOGCAT_LINE = re.compile(
+    rf"^(?:\d\d-\d\d [\d:.]+ +)?(?:\d+ +\d+ [A-Z] {TAG} *: |[A-Z]/{TAG} *\( *\d+\): )(?:\[[\w.]+:\d+\] )?(.*)$"
+)
+
+# The runner works in its own output folder ($1): it may leave files where it stands, and must not where the shell does.
+PLAIN_SCRIPT = 'cd "$1" || exit 125; shift; exec "$@"'
+# The marker ($0) tells this run's lines of the system's log from those of earlier runs. The log is fetched by the same
+# step, since no step follows one that failed, and it is then that the log is wanted most.
+ANDROID_SCRIPT = (
+    f'cd "$1" || exit 125; shift; log -t {TAG} "$0"; "$@"; code=$?; logcat -d -v threadtime -s {TAG}:V >&2; exit $code'
+)
+
+
+def wrapped(command: list[str], folder: str, platform: Platform, marker: str, before: str = "") -> tuple[str, ...]:
+    """The command in a shell that stands in `folder` on the device, its log on stderr.
+
+    Args:
+        before: shell text to run first, in that folder.
+    """
+    script = ANDROID_SCRIPT if platform.system == "android" else PLAIN_SCRIPT
+    script = script.replace("shift;", f"shift; {before};", 1) if before else script
+    return ("sh", "-c", script, marker, folder, *command)
+
+
+def marker_of(name: str, program: Program, protocol: Protocol) -> str:
+    """The same for the same measurement, so that an interrupted one can be taken up; the last one in a log counts."""
+    decides: list[Any] = [name, program.name, program.file.name, protocol.to_json()]
+    return "mobilevd-" + hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def messages(run: RawRun, marker: str) -> list[str]:
+    """What this run logged, without times and places.
+
+    Raises `RunnerError` for a run that failed, with the last thing it logged.
+    """
+    found = []
+    for line in run.stderr.replace("\r", "").split("\n"):
+        if match := POSIX_LINE.match(line) or LOGCAT_LINE.match(line):
+            found.append(match[1].strip())
+    if marker in found:
+        found = found[len(found) - found[::-1].index(marker) :]
+    elif any(line.startswith("mobilevd-") for line in found):
+        raise RunnerError(
+            f"{run.device}: the system's log does not hold this run any more; raise its size: logcat -G 4M"
+        )
+    if run.exit_code != 0:
+        last = f": {found[-1][:300]}" if found else ""
+        # Without a log of its own, `failure_text` would take for the last line what `logcat` said.
+        text = failure_text(RawRun(run.device, run.exit_code, "", "" if found else run.stderr, run.output_dir))
+        raise RunnerError(f"{run.device}: {text}{last}")
+    return found
+
+
+def identity(path: Path) -> str:
+    """What a program is called and the beginning of its SHA-256: it says no version of itself, and may be built anew."""
+    with path.open("rb") as file:
+        return f"{path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"
+
+
+def only_match(run: RawRun, log: list[str], pattern: str, what: str) -> re.Match[str]:
+    """The one message of that form; `RunnerError` if there is none."""
+    for line in log:
+        if match := re.fullmatch(pattern, line):
+            return match
+    raise RunnerError(f"{run.device}: the runner's log does not say {what}; it says: {' | '.join(log[-3:])[:300]!r}")
+
+
+def check_method(run: RawRun, log: list[str], program: Program) -> None:
+    """It ran the method that the bundle asks for; these runners take the first one of a program."""
+    method = only_match(run, log, r"Using method (\S+)", "which method it ran")[1]
+    if method != program.method:
+        raise RunnerError(f"{run.device}: the runner ran method {method!r}, {program.method!r} was asked for")
+
+
+def refuse_what_a_fixed_count_cannot_do(name: str, protocol: Protocol) -> None:
+    """`RunnerError` naming the first setting of the protocol that needs a runner which watches its own times."""
+    for setting, asked in (
+        ("min_seconds", protocol.min_seconds > 0),
+        ("confidence", protocol.confidence is not None),
+        ("cold_loads", protocol.cold_loads > 0),
+        ("memory_pass", protocol.memory_pass),
+    ):
+        if asked:
+            raise RunnerError(
+                f"{name} runs a fixed number of times and tells neither memory nor loads, so it cannot keep to "
+                f"{setting} of protocol {protocol.name!r}; take the protocol default or quick, or the runner mobilevd"
+            )

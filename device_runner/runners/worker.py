@@ -1,0 +1,177 @@
+"""What the worker processes in Python share: arguments, events, files; all as the C++ runner (`runner/`) has them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from device_runner.errors import RunnerError
+from device_runner.events import UNKNOWN
+from device_runner.protocol import LOAD_MODES, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+METHOD = "forward"
+"""A file with one graph is asked for it by the name that ExecuTorch's programs give theirs."""
+
+
+FOR_EVER_S = 1e12
+"""The time limit is kept by whoever starts the worker."""
+
+
+class Failure(Exception):
+    """What stops the run; becomes the `error` event."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Failure("arguments", message)
+
+
+def worker_parser(name: str) -> argparse.ArgumentParser:
+    """The arguments of the C++ runner, but for those that name inputs and outputs."""
+    parser = _Parser(prog=name, allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path)
+    parser.add_argument("--method", default=METHOD)
+    parser.add_argument("--load-mode", choices=LOAD_MODES, default=LOAD_MODES[0])
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--min-seconds", type=float, default=0.0)
+    parser.add_argument("--confidence", type=float)
+    parser.add_argument("--max-iterations", type=int)
+    parser.add_argument("--max-seconds", type=float)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """Checked arguments; raises `Failure`."""
+    options = parser.parse_args(arguments)
+    if options.method != METHOD:
+        raise Failure("arguments", f"the program has one method, called {METHOD!r}, not {options.method!r}")
+    if options.iterations and options.output_dir is None:
+        raise Failure("arguments", "--output-dir FOLDER is missing")
+    return options
+
+
+def protocol_of(options: argparse.Namespace) -> Protocol:
+    """What says when to stop; for `--iterations 0`, which loads only, of one run."""
+    try:
+        return Protocol(
+            warmup=options.warmup,
+            iterations=options.iterations or 1,
+            min_seconds=options.min_seconds,
+            confidence=options.confidence,
+            max_iterations=options.max_iterations,
+            max_seconds=options.max_seconds,
+            threads=options.threads,
+            timeout_s=FOR_EVER_S,
+        )
+    except RunnerError as error:
+        raise Failure("arguments", str(error)) from None
+
+
+_events: IO[str] | None = None
+
+
+def keep_stdout_for_events() -> None:
+    """From now on only `emit` reaches stdout; what libraries print there, in Python or not, goes to stderr."""
+    global _events
+    sys.stdout.flush()
+    _events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+
+def emit(event: str, **fields: Any) -> None:
+    """One line, pushed out at once: what was measured before a crash is then not lost."""
+    print(json.dumps({"event": event, **fields}, separators=(",", ":")), file=_events or sys.stdout, flush=True)
+
+
+def read_tensor(path: Path, dtype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """A raw file of that many bytes; raises `Failure`."""
+    import numpy as np
+
+    expected = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Failure("inputs", f"{path}: could not be read: {error.strerror}") from None
+    if len(data) != expected:
+        raise Failure(
+            "inputs",
+            f"{what}, {path}, has {len(data)} bytes; the program takes {dtype} {list(shape)}, {expected} bytes",
+        )
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def write_outputs(outputs: list[Any], folder: Path) -> None:
+    import numpy as np
+
+    for index, output in enumerate(outputs):
+        if not isinstance(output, np.ndarray):
+            raise Failure("output", f"output {index} is not a tensor")
+        name = f"output_{index}.bin"
+        try:
+            np.ascontiguousarray(output).tofile(folder / name)
+        except OSError as error:
+            raise Failure("output", f"{folder / name}: could not be written: {error.strerror}") from None
+        emit("output", index=index, file=name, dtype=str(output.dtype), shape=list(output.shape), bytes=output.nbytes)
+
+
+def involuntary_switches() -> int:
+    """How often the system has taken a core from this process although it wanted to go on."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def emit_done(iterations: int, stop: str, switches: int = 0) -> None:
+    """Args: switches: involuntary ones during the timed runs."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    peak_kb = usage.ru_maxrss // 1024 if sys.platform == "darwin" else usage.ru_maxrss
+    # Linux counts into ru_maxrss what the starting process held before it became this one; VmHWM starts anew.
+    peak_kb = _kilobytes("/proc/self/status", "VmHWM:", peak_kb)
+    emit(
+        "done",
+        iterations=iterations,
+        stop=stop,
+        peak_rss_kb=peak_kb,
+        pss_kb=_kilobytes("/proc/self/smaps_rollup", "Pss:", UNKNOWN),
+        minor_faults=usage.ru_minflt,
+        major_faults=usage.ru_majflt,
+        involuntary_switches=switches,
+    )
+
+
+def uptime_ns() -> int:
+    """Since the machine started, where it can say so: ties runs to what else is noted of it meanwhile."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def affinity() -> str:
+    """The cores that this process may run on, as a hexadecimal mask; empty where unknown."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    return f"{sum(1 << core for core in cores):x}" if cores else ""
+
+
+def one_line(error: Exception) -> str:
+    """The text of an exception of a library, which may have many lines or none."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _kilobytes(path: str, name: str, otherwise: int) -> int:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return otherwise
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), otherwise)

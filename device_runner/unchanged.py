@@ -1,0 +1,38 @@
+"""Refuses a result whose bundle was written to meanwhile: which of the two contents ran cannot be told any more."""
+
+from __future__ import annotations
+
+import hashlib
+
+from device_runner.bundle import MANIFEST, Bundle, Program, program_files
+from device_runner.contents import changed_since
+from device_runner.errors import RunnerError
+
+
+def check_unchanged(bundle: Bundle, program: Program) -> None:
+    """The manifest, the program, its inputs and its references are still those that `read_bundle` checked.
+
+    For after a run and its checks: devices read the bundle's files while they run, the host in place. Raises `RunnerError`
+    naming the file that is another one now.
+    """
+    manifest = bundle.folder / MANIFEST
+    try:
+        same = hashlib.sha256(manifest.read_bytes()).hexdigest() == bundle.sha256
+    except OSError:
+        same = False
+    if not same:
+        raise _changed(MANIFEST, bundle)
+    inside = f"{bundle.name_of(program.file)}/"
+    now = [bundle.name_of(path) for path in program_files(program.file)]
+    then = [name for name in bundle.files if name.startswith(inside)]
+    tensors = [bundle.name_of(tensor.file) for tensor in (*program.inputs, *program.outputs)]
+    for name in dict.fromkeys((*now, *then, *tensors)):
+        if name not in bundle.files or changed_since(bundle.folder / name, bundle.files[name]):
+            raise _changed(name, bundle)
+
+
+def _changed(name: str, bundle: Bundle) -> RunnerError:
+    return RunnerError(
+        f"{bundle.folder / name}: was changed after the bundle was read, so nothing that was measured counts; measure it "
+        "again, and export to another folder meanwhile"
+    )
