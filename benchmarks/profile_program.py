@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.latency.machine import describe  # noqa: E402
 from benchmarks.latency.model import FRAMES, HEIGHT, WIDTH, make_work  # noqa: E402
+from export.places import places_of  # noqa: E402
 from export.profile import OperatorTime, Profile, by_operator, trace_program  # noqa: E402
 from export.profile_places import by_block, by_part, locate  # noqa: E402
 from export.program import Program  # noqa: E402
@@ -45,7 +46,7 @@ def profile(program: Program, precision: str, threads: int, runs: int) -> tuple[
         lower_to_file(graph, file, precision, FULL_PRECISION)
         trace = trace_program(file, program.example, threads, runs)
     with torch.no_grad():
-        return trace, locate(trace.events, translate(graph, precision, FULL_PRECISION))
+        return trace, locate(trace.events, places_of(translate(graph, precision, FULL_PRECISION)))
 
 
 def shares(rows: Iterable[OperatorTime]) -> list[dict[str, Any]]:

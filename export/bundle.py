@@ -16,6 +16,7 @@ from torch import Tensor
 
 from export.one_step import OneStepSettings
 from export.parity import GATES_DB
+from export.places import places_file
 from export.program import Program
 from export.proof import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove
 from export.targets import LayerPrecisions, Target, parse_target, program_size
@@ -162,10 +163,12 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
     else:
         parity = not_executed_entry(target.not_executed)
     kind = list(program.cases)[-1]
+    places = places_file(file)
     outputs = zip(program.outputs, program.references[kind], strict=True)
     return {
         "file": file.name,
         "method": "forward",
+        **({"places": places.name} if places.is_file() else {}),
         "precision": precision,
         "layers": dict(layers or {}),
         "size_bytes": program_size(file),

@@ -95,7 +95,7 @@ def export_model(
                     [item, *(Item(other, _codec_precision(target)) for other in request.others)],
                     target,
                     folder,
-                    name=Path(model_folder).resolve().name,
+                    name=_name(Path(model_folder).resolve()),
                     model=model,
                     more={"graph": graph, "calibration_inputs": len(request.calibration), **more, **request.manifest},
                     allow_low_parity=request.allow_low_parity,
@@ -124,6 +124,11 @@ def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
     if request.goal is not None and request.precision is None and ":" not in text and target.ladders:
         precision = target.ladders[0][0]
     return target, precision
+
+
+def _name(model_folder: Path) -> str:
+    """Of the bundle: what the model's folder is called, or in a run the stage's, all of whose models are `model`."""
+    return model_folder.parent.name if model_folder.name == "model" else model_folder.name
 
 
 def _choose_layers(

@@ -26,10 +26,14 @@ DELEGATE, METHOD = "DELEGATE_CALL", "Method::execute"
 
 
 class Event(NamedTuple):
-    """An operator of the program, in the order of execution: its name in the runtime, and its median time."""
+    """An operator of the program, in the order of execution: its name in the runtime, and its median time.
+
+    `outside`: no delegate took it; the runtime's own kernel computes it.
+    """
 
     operator: str
     ms: float
+    outside: bool = False
 
 
 class OperatorTime(NamedTuple):
@@ -60,6 +64,11 @@ class Profile:
         """
         return self.total_ms - sum(event.ms for event in self.events)
 
+    @property
+    def outside_share(self) -> float:
+        """Part of the whole time that operators outside any delegate take, 0 to 1."""
+        return sum(event.ms for event in self.events if event.outside) / self.total_ms if self.total_ms else 0.0
+
 
 def profile_program(file: Path, inputs: Sequence[Tensor], threads: int, runs: int = 3) -> list[OperatorTime]:
     """Time per operator of one evaluation, those that take most first; see `trace_program`."""
@@ -83,8 +92,8 @@ def trace_program(file: Path, inputs: Sequence[Tensor], threads: int, runs: int 
         runs: that count; one more warms up.
 
     Raises:
-        UserError: there is no such file.
-        RuntimeError: the runtime cannot load or run it, or its trace is none of equal runs.
+        UserError: there is no such file, or the trace is none of equal runs.
+        RuntimeError: the runtime cannot load or run it.
     """
     if not file.is_file():
         raise UserError(f"{file}: there is no such program to profile")
@@ -94,19 +103,38 @@ def trace_program(file: Path, inputs: Sequence[Tensor], threads: int, runs: int 
             _write_trace(file, inputs, threads, WARMUP_RUNS + runs, dump)
         except RuntimeError as error:
             raise RuntimeError(f"{file}: {error}\n{said()}") from error
-        events = _read_trace(dump)
-    timed = [(event.name, statistics.median(event.perf_data.raw[WARMUP_RUNS:])) for event in events]
-    method = [ms for name, ms in timed if name == METHOD]
-    if len(method) != 1 or any(len(event.perf_data.raw) != WARMUP_RUNS + runs for event in events):
-        raise RuntimeError(f"{file}: the trace does not hold {WARMUP_RUNS + runs} equal runs")
+        return read_trace(dump, runs, WARMUP_RUNS)
+
+
+def read_trace(dump: Path, runs: int, warmup: int = 0) -> Profile:
+    """Read an ETDump of `warmup + runs` equal evaluations of one method, of which the first `warmup` do not count.
+
+    Raises:
+        UserError: there is no such file, it is no ETDump, or does not hold just those evaluations.
+    """
+    if not dump.is_file():
+        raise UserError(f"{dump}: there is no such trace")
+    try:
+        with quietly():
+            events = _events(dump)
+    except Exception as error:  # the reader checks nothing: any of struct's, flatbuffers' and its own errors
+        raise UserError(f"{dump}: cannot be read as an ETDump ({error!r})") from None
+    method = [event for event in events if event.name == METHOD]
+    found = sorted({len(event.perf_data.raw) for event in events})
+    if len(method) != 1 or found != [warmup + runs]:
+        raise UserError(
+            f"{dump}: the trace must hold {warmup + runs} equal evaluations of one method; it holds {len(method)} "
+            f"different ones, with {', '.join(map(str, found)) or 'no'} times each"
+        )
+    timed = [(event.name, statistics.median(event.perf_data.raw[warmup:])) for event in events]
     inside = any(event.is_delegated_op for event in events)
     operators = [
-        Event(re.sub(r" #\d+$", "", name).removeprefix(OUTSIDE), ms)
+        Event(re.sub(r" #\d+$", "", name).removeprefix(OUTSIDE), ms, name.startswith(OUTSIDE))
         for (name, ms), event in zip(timed, events, strict=True)
         # a delegate that tells nothing of its inside is one operator; OPERATOR_CALL repeats what is outside
         if event.is_delegated_op or name.startswith(OUTSIDE) or (name == DELEGATE and not inside)
     ]
-    return Profile(operators, method[0])
+    return Profile(operators, next(ms for name, ms in timed if name == METHOD))
 
 
 def _write_trace(file: Path, inputs: Sequence[Tensor], threads: int, runs: int, dump: Path) -> None:
@@ -122,7 +150,7 @@ def _write_trace(file: Path, inputs: Sequence[Tensor], threads: int, runs: int, 
     program.write_etdump_result_to_file(str(dump), str(dump.with_suffix(".debug")))
 
 
-def _read_trace(dump: Path) -> list[Any]:
+def _events(dump: Path) -> list[Any]:
     """The events of `Inspector`'s block of executions, each with its times of all runs."""
     from executorch.devtools import Inspector
 

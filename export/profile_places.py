@@ -4,16 +4,19 @@ XNNPACK names operators by kind and runs them in the order of its graph, but not
 it become one, reshapes that change nothing vanish, a 1x1 convolution becomes a fully connected layer. So the two
 sequences are tied together at the operators that come through as they are (all kinds of which the trace has exactly as
 many as the graph), and what lies between two such ties is counted to the one behind it.
+
+Where XNNPACK puts in conversions of its own (half precision on a processor that has no arithmetic for it) it also sorts
+the graph anew, and operators that wait for nothing but an input of the program come first. A few such are recognized.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
+from export.places import Place
 from export.profile import Event, OperatorTime, by_operator
-from export.xnnpack.graph import GraphBuilder
 
 LAYER = "layer"
 EVENT_KINDS = (
@@ -43,40 +46,72 @@ PARTS = (
 )
 
 
-def locate(events: Sequence[Event], graph: GraphBuilder) -> list[str] | None:
+MAX_MOVED = 0.05
+"""Of the operators that tie the sequences together, as many may come earlier than in the graph before it is no guess."""
+
+
+def locate(events: Sequence[Event], places: Sequence[Place]) -> list[str] | None:
     """For each event the path of its module, "" for the model itself; None if the trace does not fit the graph.
 
     Args:
-        graph: which the program was made from (`translate`), labelled.
+        places: of the graph that the program was made from (`places_of`).
     """
-    nodes: dict[str, list[int]] = defaultdict(list)
-    for index, node in enumerate(graph.nodes):
-        name = type(node.xnode_union).__name__
-        nodes[NODE_KINDS.get(name, name)].append(index)
-    found: dict[str, list[int]] = defaultdict(list)
-    for index, event in enumerate(events):
-        if kind := next((kind for start, kind in EVENT_KINDS if event.operator.startswith(start)), None):
-            found[kind].append(index)
-    ties = sorted(
-        tie for kind, at in found.items() if len(at) == len(nodes[kind]) for tie in zip(at, nodes[kind], strict=True)
+    kinds = [next((kind for start, kind in EVENT_KINDS if event.operator.startswith(start)), "") for event in events]
+    node_kinds = [NODE_KINDS.get(place.kind, place.kind) for place in places]
+    in_trace, in_graph = Counter(kinds), Counter(node_kinds)
+    equal = {kind for kind, count in in_trace.items() if kind and count == in_graph[kind]}
+    ties = _tie(
+        [(i, kind) for i, kind in enumerate(kinds) if kind in equal],
+        [(i, kind) for i, kind in enumerate(node_kinds) if kind in equal],
     )
-    order = [node for _, node in ties]
-    if not ties or order != sorted(order):
+    if ties is None:
         return None
+    in_order, moved = ties
     paths = []
-    following = 0
+    following = iter(sorted(in_order.items()))
+    event, node = next(following)
     for index in range(len(events)):
-        while following + 1 < len(ties) and ties[following][0] < index:
-            following += 1
-        paths.append(graph.labels[ties[following][1]])
+        if event < index:
+            event, node = next(following, (len(events), node))
+        paths.append(places[moved.get(index, node)].path)
     return paths
 
 
+def _tie(
+    events: Sequence[tuple[int, str]], nodes: Sequence[tuple[int, str]]
+) -> tuple[dict[int, int], dict[int, int]] | None:
+    """Events' indices -> nodes' indices: of those in the graph's order, and of those that came earlier; None if too many.
+
+    An event of another kind than the next node is taken for one that came earlier, until the node turns up that it leaves
+    without an event.
+    """
+    in_order: dict[int, int] = {}
+    moved: dict[int, int] = {}
+    early: dict[str, deque[int]] = {}
+    waiting = deque(nodes)
+    for event, kind in events:
+        while waiting and waiting[0][1] != kind and early.get(waiting[0][1]):
+            node, its_kind = waiting.popleft()
+            moved[early[its_kind].popleft()] = node
+        if waiting and waiting[0][1] == kind:
+            in_order[event] = waiting.popleft()[0]
+        else:
+            early.setdefault(kind, deque()).append(event)
+    for node, kind in waiting:  # as many of each kind as there are events left
+        moved[early[kind].popleft()] = node
+    if not in_order or len(moved) > MAX_MOVED * len(events):
+        return None
+    return in_order, moved
+
+
 def by_block(events: Iterable[Event], paths: Iterable[str]) -> list[OperatorTime]:
-    """Time per block of the UNet ("down_blocks.0", "mid_block", "conv_in"), the model's own operators under "the rest"."""
+    """Time per block of the UNet ("down_blocks.0", "mid_block", "conv_in"), the model's own operators under "the rest".
+
+    Of other programs (a decoder) also by the blocks that are called so, else by the model's outermost parts.
+    """
 
     def block(path: str) -> str:
-        match = re.match(r"(?:unet\.)?(\w+_blocks\.\d+|\w+)", path)
+        match = re.match(r"(?:\w+\.)??((?:down|up)_blocks\.\d+|mid_block)", path) or re.match(r"(?:unet\.)?(\w+)", path)
         return match[1] if match else "the rest"
 
     return by_operator(Event(block(path), event.ms) for event, path in zip(events, paths, strict=True))

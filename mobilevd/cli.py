@@ -201,21 +201,129 @@ def ladder(
 
 @app.command()
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    device: Annotated[str, typer.Option(help="Where to measure.")] = "host",
-    protocol: Annotated[str, typer.Option(help="How to measure: default or quick.")] = "default",
+    bundle: Annotated[list[Path] | None, typer.Argument(help="Bundle folders.", metavar="BUNDLE")] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="host, adb (the one phone), adb:SERIAL, iphone, all (every phone on adb); may be repeated.",
+            metavar="DEVICE",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="default, quick, thorough, mlperf-single-stream or sustained.")
+    ] = "default",
+    program: Annotated[
+        list[str] | None, typer.Option(help="Of the bundle; may be repeated; else all.", metavar="NAME")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Of the runtime; else 2.")] = None,
+    cpu_mask: Annotated[str | None, typer.Option(help="Cores to run on, hexadecimal: f0 is cores 4 to 7.")] = None,
+    load_mode: Annotated[str | None, typer.Option(help="mmap or file.")] = None,
+    method: Annotated[str | None, typer.Option(help="Of the program; else the manifest's.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Runs before the timed ones.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Timed runs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Of the protocol sustained; else 5.")] = None,
+    max_battery: Annotated[float | None, typer.Option(help="Wait until the battery is this cool, Celsius.")] = None,
+    gate_timeout: Annotated[float | None, typer.Option(help="Seconds to wait for that.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for one program.")] = None,
+    runner: Annotated[
+        str | None, typer.Option(help="What runs the program, NAME or NAME:PATH; else what suits the bundle.")
+    ] = None,
+    adb: Annotated[str | None, typer.Option(help="The adb program; else $ADB, PATH, the SDK, adbutils.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Also trace a run: time per block and operator.")] = False,
+    blocks: Annotated[
+        Path | None, typer.Option(help="Instead of bundles: measure each block of this model folder.", metavar="MODEL")
+    ] = None,
+    predict: Annotated[
+        Path | None, typer.Option(help="With --blocks: predict from this saved table, measure nothing.", metavar="FILE")
+    ] = None,
+    json: Json = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a row per measurement here.", metavar="FILE")] = None,
+    samples_csv: Annotated[Path | None, typer.Option(help="Also write a row per timed run.", metavar="FILE")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with plots.", metavar="FILE")] = None,
+) -> None:
+    """Measure exported programs on this host or on phones, and check their outputs."""
+    from mobilevd.measuring.bench import BenchFiles, bench_blocks, bench_bundles, choose_protocol
+
+    if predict is not None and blocks is None:
+        raise UserError("--predict goes with --blocks MODEL: the model whose latency is predicted")
+
+    settings = {
+        "threads": threads,
+        "cpu_mask": cpu_mask,
+        "load_mode": load_mode,
+        "warmup": warmup,
+        "iterations": iterations,
+        "max_battery_c": max_battery,
+        "gate_timeout_s": gate_timeout,
+        "timeout_s": timeout,
+    }
+    chosen = choose_protocol(protocol, minutes, settings)
+    devices = device or ["host"]
+    if blocks is not None:
+        if bundle or profile or csv or samples_csv or html or program or runner or method:
+            raise UserError("--blocks goes with --device, the protocol's options, --adb, --json and --predict only")
+        bench_blocks(blocks, devices, chosen, adb, json, predict)
+        return
+    if not bundle:
+        raise UserError("give the folder of a bundle (`mobilevd export` writes one), or --blocks MODEL")
+    files = BenchFiles(json, csv, samples_csv, html)
+    code = bench_bundles(bundle, devices, chosen, program or [], runner, method, adb, profile, files)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="JSON file of `mobilevd bench`.", metavar="A.json")],
+    after: Annotated[Path, typer.Argument(help="Another one.", metavar="B.json")],
+    threshold: Annotated[str, typer.Option(help="Slowdown that counts as a regression.")] = "5%",
+    different_devices: Annotated[
+        bool, typer.Option("--different-devices", help="Compare although the devices differ.")
+    ] = False,
     json: Json = None,
 ) -> None:
-    """Measure an exported program on a device, and check its outputs."""
-    from device_runner.measure import measure
-    from mobilevd.files import atomic_write_json
+    """Tell whether B is slower than A, from the raw samples. Exit code 1 if it is."""
+    from mobilevd.measuring.compare import compare_files
 
-    measurement = measure(bundle, device, protocol)
-    if json is not None:
-        atomic_write_json(json, measurement.to_json())
-    summary = ", ".join(f"{name} {value:.1f}" for name, value in measurement.summary.items())
-    name = measurement.device["name"]
-    typer.echo(f"{bundle} on {name}: median {measurement.median_ms:.1f} ms (ms: {summary})")
+    if compare_files(before, after, threshold, different_devices, json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def devices(
+    adb: Annotated[str | None, typer.Option(help="The adb program; else $ADB, PATH, the SDK, adbutils.")] = None,
+    clean: Annotated[str | None, typer.Option(help="Remove all we left on this device.", metavar="SERIAL")] = None,
+) -> None:
+    """List the phones that adb sees, and what they are."""
+    from mobilevd.measuring.phones import clean_device, list_devices
+
+    if clean is not None:
+        clean_device(clean, adb)
+    else:
+        list_devices(adb)
+
+
+@app.command("build-runner")
+def build_runner(
+    abi: Annotated[str, typer.Option(help="arm64-v8a, x86_64, or host for this machine.")] = "arm64-v8a",
+    executorch: Annotated[
+        Path | None, typer.Option(help="Checkout of ExecuTorch with its submodules.", metavar="DIR")
+    ] = None,
+    ndk: Annotated[Path | None, typer.Option(help="Android NDK; else $ANDROID_NDK.", metavar="DIR")] = None,
+    vulkan: Annotated[bool, typer.Option("--vulkan", help="With the Vulkan backend.")] = False,
+    glibc: Annotated[
+        bool, typer.Option("--glibc", help="Experimental: with glibc from this host, no NDK needed.")
+    ] = False,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(help="With --glibc: ExecuTorch's wheel for the ABI; else pip gets it.", metavar="FILE"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and stop.")] = False,
+) -> None:
+    """Build the program that runs models on phones."""
+    from mobilevd.measuring.phones import build_phone_runner
+
+    build_phone_runner(abi, executorch, ndk, vulkan=vulkan, glibc=glibc, wheel=wheel, dry_run=dry_run)
 
 
 @app.command()
@@ -322,6 +430,7 @@ def doctor() -> None:
     """Tell what this machine has and lacks for a run."""
     from rich.console import Console
 
+    from device_runner.adb.program import find_program
     from device_runner.build import find_toolchain
     from mobilevd.doctor import examine
 
@@ -329,9 +438,13 @@ def doctor() -> None:
         toolchain = find_toolchain()
         return f"{toolchain.compiler} ({toolchain.compiler_version})"
 
+    def adb() -> str:
+        program = find_program()
+        return f"{program.path} ({program.version})"
+
     console = Console()
     with console.status("looking around"):
-        findings = examine(compiler, Path.cwd())
+        findings = examine(compiler, adb, Path.cwd())
     marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
     for finding in findings:
         console.print(f"{marks[finding.usable]} [bold]{finding.name:13s}[/bold]", end=" ")

@@ -41,8 +41,8 @@ class Finding:
     usable: bool | None = None
 
 
-def examine(find_compiler: Callable[[], str], folder: Path) -> list[Finding]:
-    """Look at this machine; `find_compiler` names the runner's compiler, or raises and says why not.
+def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folder: Path) -> list[Finding]:
+    """Look at this machine; `find_compiler` names the runner's compiler, `find_adb` adb, or they raise and say why not.
 
     `folder` is where runs would be written.
     """
@@ -56,7 +56,7 @@ def examine(find_compiler: Callable[[], str], folder: Path) -> list[Finding]:
         Finding("threads", f"{_usable_cores()} usable of {os.cpu_count()}"),
         Finding("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}"),
         Finding("disk", f"{_gib(disk.free)} free of {_gib(disk.total)} in {folder}"),
-        _adb(),
+        _adb(find_adb),
     ]
     return findings
 
@@ -95,9 +95,11 @@ def _gpu() -> Finding:
     return Finding("GPU", "none that torch can use; training runs on the CPU")
 
 
-def _adb() -> Finding:
-    adb = shutil.which("adb")
-    return Finding("adb", adb if adb else "not on PATH: no phones from here; nothing else needs it")
+def _adb(find_adb: Callable[[], str]) -> Finding:
+    try:
+        return Finding("adb", find_adb(), usable=True)
+    except Exception as error:  # as above
+        return Finding("adb", f"no phones from here; nothing else needs it: {error}")
 
 
 def _usable_cores() -> int:

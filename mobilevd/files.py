@@ -57,7 +57,10 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary = temporary_beside(path)
     with disk_full_is_a_user_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError) as error:
+            raise UserError(f"{path}: its folder cannot be made: {error.strerror}; name another place") from None
         try:
             yield temporary
             _sync(temporary)

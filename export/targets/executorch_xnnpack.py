@@ -9,6 +9,7 @@ from torch import Tensor
 
 from export.delegation import Delegation
 from export.executorch_runtime import run_pte
+from export.places import places_file
 from export.program import Program
 from export.targets.base import LayerPrecisions, Target
 from mobilevd.errors import UserError
@@ -47,7 +48,7 @@ class ExecutorchXnnpack(Target):
             calibration = [tuple(inputs.values()) for inputs in program.calibration]
             graph = quantize_static(graph, program.example, calibration, layers)
         try:
-            return lower_to_file(graph, file, precision, layers)
+            return lower_to_file(graph, file, precision, layers, places_file(file))
         except NotDelegated as error:
             if precision != "fp32":
                 raise UserError(

@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from export.delegation import Delegation, OutsideCounter, OutsideOperator, delegation_of_edge
 from export.layer_precision import module_path, precision_of
+from export.places import places_of, write_places
 from export.quantization.weights import GROUP_SIZE, WeightFormat
 from export.xnnpack.graph import FP16, FP32, GraphBuilder, Unsupported, Value
 from export.xnnpack.operators import LAYERS, QUANTIZE, build, constant
@@ -64,7 +65,11 @@ class NotDelegated(Exception):
 
 
 def lower_to_file(
-    program: ExportedProgram, file: Path, precision: str = "fp32", layers: Mapping[str, str] | None = None
+    program: ExportedProgram,
+    file: Path,
+    precision: str = "fp32",
+    layers: Mapping[str, str] | None = None,
+    places: Path | None = None,
 ) -> Delegation:
     """Write a .pte file: an exported graph with float32 inputs, quantized by PT2E or not, as one XNNPACK delegate.
 
@@ -74,6 +79,7 @@ def lower_to_file(
     Args:
         precision: one of `FORMATS`.
         layers: submodules with another one.
+        places: file to write, of where in the model each operator comes from (`export/places.py`).
 
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.
@@ -88,6 +94,8 @@ def lower_to_file(
         content = _emit(program, builder)
         with open(unfinished, "wb") as opened:
             content.write_to_file(opened)
+        if places is not None:
+            write_places(places, places_of(builder))
         return Delegation(1, [], len(builder.nodes), 1.0)
 
 
@@ -112,14 +120,18 @@ def translate(
     precision: str = "fp32",
     layers: Mapping[str, str] | None = None,
     scratch: Path | None = None,
+    env: dict[fx.Node, object] | None = None,
 ) -> GraphBuilder:
     """XNNPACK's graph of an exported program; see `lower_to_file`, and `GraphBuilder` for `scratch`.
+
+    Args:
+        env: filled with what every node became: a `Value`, or a constant.
 
     Raises:
         NotDelegated: naming the operators that XNNPACK does not have.
     """
     builder = GraphBuilder(scratch)
-    env: dict[fx.Node, object] = {}
+    env = {} if env is None else env
     outside = OutsideCounter()
     tensors = {**program.state_dict, **program.constants}
     specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}

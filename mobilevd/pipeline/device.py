@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from device_runner.devices import Device, open_device
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
 from export.bundle import export_bundle
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
-from mobilevd.files import atomic_write_json
+from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.flops import count_flops
 from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
 from mobilevd.pipeline.export import settings_of
@@ -22,13 +24,15 @@ from mobilevd.pipeline.layout import Entry
 from mobilevd.unet import SpatioTemporalUNet
 
 CALIBRATION_CLIPS = 8
+HOST = "host"
+DEVICE_KEYS = ("name", "model", "fingerprint", "cpu", "logical_cores", "usable_cores")
 
 
 def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> dict[str, Any]:
     """Write the entry's bundle unless it is there, with a held-out clip's first frame as reference input."""
     bundle = entry.folder / "bundle"
-    if (bundle / "manifest.json").is_file():
-        return json.loads((bundle / "manifest.json").read_text())
+    if _manifest(entry).is_file():
+        return json.loads(_manifest(entry).read_text())
     data, diffusion = config.data, config.diffusion
     unet = SpatioTemporalUNet.from_pretrained(entry.model)
     height, width = codec.latent_size(entry.height, entry.width)
@@ -63,11 +67,31 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     )
 
 
-def measure_entry(config: RunConfig, entry: Entry) -> dict[str, Any]:
-    """Measure the entry's bundle unless that was done; raw samples are kept in bench.json."""
-    file = entry.folder / "bench.json"
-    if not file.is_file():
-        bench = config.bench
-        protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
-        atomic_write_json(file, measure(entry.folder / "bundle", bench.device, protocol).to_json())
+def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[str, Any]:
+    """Measure the entry's bundle unless that was done; raw samples are kept in bench.json, a phone's in its own file."""
+    file = entry.folder / ("bench.json" if device == HOST else "bench-device.json")
+    bench = config.bench
+    protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
+    opened = open_device(device)
+    if kept := _kept(file, entry, opened, protocol):
+        return kept
+    atomic_write_json(file, measure(entry.folder / "bundle", opened, protocol).to_json())
     return json.loads(file.read_text())
+
+
+def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[str, Any] | None:
+    """The measurement in a file, if it is of this very bundle, device and protocol."""
+    if not file.is_file():
+        return None
+    facts = {"name": device.name, **device.describe()}
+    try:
+        kept = json.loads(file.read_text())
+        same_device = all(kept["device"][key] == facts.get(key) for key in DEVICE_KEYS if key in kept["device"])
+        same_bundle = kept["bundle"]["sha256"] == sha256_file(_manifest(entry))
+        return kept if same_device and same_bundle and kept["protocol"] == protocol.to_json() else None
+    except (ValueError, KeyError, TypeError):
+        return None  # not ours, or of an older version: measured anew
+
+
+def _manifest(entry: Entry) -> Path:
+    return entry.folder / "bundle" / "manifest.json"

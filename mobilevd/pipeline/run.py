@@ -14,6 +14,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
+from device_runner.devices import open_device
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
 from mobilevd.codecs import load_codec
@@ -22,7 +23,7 @@ from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
-from mobilevd.pipeline.device import export_entry, measure_entry
+from mobilevd.pipeline.device import HOST, export_entry, measure_entry
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.judge import Judge
 from mobilevd.pipeline.layout import Entry, claim_folder, plan_entries
@@ -42,6 +43,7 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
     done = _finished_results(config, entries)
     processes.wait_for_everyone()  # all have looked before anyone writes
     if done is None:
+        open_device(config.bench.device).platform()  # a phone that does not answer is told before the work, too
         done = _work(config, entries, codec, display, processes)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
@@ -159,8 +161,8 @@ def _measure(
     config: RunConfig, entry: Entry, entries: list[Entry], codec: Codec, clips: RunClips, display: Display
 ) -> dict[str, Any]:
     """Export and measure where the configuration asks for it; figures, or the reason why there are none."""
-    host = config.bench.device == "host"
-    reasons = {"device_ms": "no phone was measured (bench.device is host)"} if host else {}
+    phone = config.bench.device if config.bench.device != HOST else None
+    reasons = {} if phone else {"device_ms": "no phone was measured (bench.device is host)"}
     wanted = config.export.stages == "all" or (config.export.stages == "last" and entry is entries[-1])
     if not entry.exported:
         return {"host_ms": None, "device_ms": None, "same_program_as": "base", "unavailable": reasons}
@@ -170,12 +172,19 @@ def _measure(
     with display.bar("exporting"):
         manifest = export_entry(config, entry, codec, clips)
     with display.bar("measuring"):
-        bench = measure_entry(config, entry)
+        host_ms = measure_entry(config, entry)["figure"]["ms"]
+    device_ms = None
+    if phone:
+        with display.bar(f"measuring on {phone}"):
+            bench = measure_entry(config, entry, phone)
+        if bench["emulated"]:
+            reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
+        else:
+            device_ms = bench["figure"]["ms"]
     program = manifest["programs"]["unet"]
-    median = bench["summary"]["p50"]
     return {
-        "host_ms": median if host else None,
-        "device_ms": None if host else median,
+        "host_ms": host_ms,
+        "device_ms": device_ms,
         "parity": program["parity"],
         "delegation": program["delegation"],
         "unavailable": reasons,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
 
-from export.profile import Event, by_operator, profile_program, trace_program
+from export.places import Place, places_file, places_of, read_places, write_places
+from export.profile import Event, by_operator, profile_program, read_trace, trace_program
 from export.profile_places import by_block, by_part, locate
 from export.program import Program
 from export.xnnpack.graph import GraphBuilder
@@ -61,7 +61,7 @@ def test_every_operator_has_its_module(small_program: Program, lowered: tuple[Pa
     file, graph = lowered
     assert len(graph.labels) == len(graph.nodes)
     trace = trace_program(file, small_program.example, threads=1, runs=RUNS)
-    paths = locate(trace.events, graph)
+    paths = locate(trace.events, places_of(graph))
     assert paths is not None
     modules = dict(small_program.module.named_modules())
     assert set(paths) <= set(modules)
@@ -76,31 +76,64 @@ def test_every_operator_has_its_module(small_program: Program, lowered: tuple[Pa
     assert sum(row.count for row in by_part(trace.events, paths)) == len(trace.events)
 
 
-def fake_graph(*nodes: tuple[str, str]) -> GraphBuilder:
-    """A graph of which only the kinds of its nodes matter, each from a module."""
-    made = [SimpleNamespace(xnode_union=type(kind, (), {})()) for kind, _ in nodes]
-    return cast(GraphBuilder, SimpleNamespace(nodes=made, labels=[path for _, path in nodes]))
-
-
 NORM = (
-    ("XNNConv2d", "a"),
-    ("XNNStaticReshape", "a"),
-    ("XNNSquare", "b"),
-    ("XNNGlobalAvgPooling2d", "b"),
-    ("XNNAdd", "b"),
+    Place("XNNConv2d", "a"),
+    Place("XNNStaticReshape", "a"),
+    Place("XNNSquare", "b"),
+    Place("XNNGlobalAvgPooling2d", "b"),
+    Place("XNNAdd", "b"),
 )
 
 
 def test_what_xnnpack_joins_or_drops_is_counted_to_the_next_operator() -> None:
     events = [Event("Fully Connected (NC, F32) GEMM", 1), Event("Mean Squared (ND) Reduce2", 1), Event("Add (ND)", 1)]
-    assert locate(events, fake_graph(*NORM)) == ["a", "b", "b"]
+    assert locate(events, NORM) == ["a", "b", "b"]
     with_mean = [events[0], Event("Static Reshape (NC)", 1), events[1], Event("Mean (ND) Reduce2", 1), events[2]]
-    assert locate(with_mean, fake_graph(*NORM)) == ["a", "b", "b", "b", "b"]
+    assert locate(with_mean, NORM) == ["a", "b", "b", "b", "b"]
 
 
 def test_another_order_than_the_graphs_is_not_guessed_at() -> None:
     events = [Event("Add (ND)", 1), Event("Convolution (NHWC, F32) IGEMM", 1), Event("Square (NC)", 1)]
-    assert locate(events, fake_graph(*NORM)) is None
+    assert locate(events, NORM) is None
+
+
+def test_an_operator_that_comes_early_keeps_its_own_place() -> None:
+    """As XNNPACK sorts a graph into which it put conversions: what depends on an input alone comes first."""
+    layers = [Place("XNNFullyConnected", f"layer{i}") for i in range(40)]
+    places = [*layers[:20], Place("XNNGelu", "gelu"), *layers[20:], Place("XNNSoftmax", "late"), Place("XNNAdd", "end")]
+    names = {"XNNFullyConnected": "Fully Connected (NC, F32) GEMM", "XNNGelu": "GELU (NC)", "XNNAdd": "Add (ND)"}
+    events = [Event(names.get(place.kind, "Softmax (NC, F32)"), 1.0) for place in places]
+    early = [*events[:3], events[-2], *events[3:-2], events[-1]]
+    paths = [place.path for place in places]
+    assert locate(early, places) == [*paths[:3], "late", *paths[3:-2], "end"]
+    others = [Place("XNNFullyConnected", "a"), Place("XNNGelu", "b")] * 20
+    assert locate(sorted(Event(names[place.kind], 1.0) for place in others), others) is None  # half of them moved
+
+
+def test_places_are_written_and_read_whole(lowered: tuple[Path, GraphBuilder], tmp_path: Path) -> None:
+    places = places_of(lowered[1])
+    file = places_file(tmp_path / "unet.pte")
+    write_places(file, places)
+    assert file.name == "unet.places.json" and read_places(file) == places
+    assert file.stat().st_size < 20 * len(places) + 10_000
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("", "does not hold"),
+        ('{"schema_version": 2}', "this program reads version 1"),
+        ('{"schema_version": 1, "kinds": [], "paths": [], "nodes": [[0, 0]]}', "does not hold"),
+        ('{"schema_version": 1, "kinds": {}, "paths": 3, "nodes": 4}', "does not hold"),
+    ],
+)
+def test_places_that_are_none_are_refused(content: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "unet.places.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=what):
+        read_places(file)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_places(tmp_path / "absent.json")
 
 
 def test_blocks_and_parts_of_the_unet() -> None:
@@ -122,9 +155,27 @@ def test_blocks_and_parts_of_the_unet() -> None:
         "temporal transformer, the rest",
         "the rest",
     ]
+    others = ["decoder.up_blocks.1.resnets.0.conv1", "decoder.mid_block.norm", "decoder.conv_out", "layers.3.conv"]
+    assert [row.operator for row in by_block(events, [*others, "", ""])] == [
+        "up_blocks.1",
+        "mid_block",
+        "decoder",
+        "layers",
+        "the rest",
+    ]
     assert by_operator(events) == [("x", len(paths), sum(event.ms for event in events))]
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such program"):
         profile_program(tmp_path / "absent.pte", [], threads=1)
+
+
+def test_a_trace_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such trace"):
+        read_trace(tmp_path / "absent.etdump", 3)
+    file = tmp_path / "trace.etdump"
+    for content in (b"", b"not a trace at all", bytes(range(256)) * 4):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"trace\.etdump: (cannot be read as an ETDump|the trace must hold)"):
+            read_trace(file, 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -192,16 +191,17 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     def no_compiler() -> str:
         raise RunnerError("no C++ compiler to build the runner with")
 
-    findings = {finding.name: finding for finding in examine(no_compiler, tmp_path)}
+    def no_adb() -> str:
+        raise RunnerError("no adb program is found")
+
+    findings = {finding.name: finding for finding in examine(no_compiler, no_adb, tmp_path)}
     assert findings["pytest"].usable and findings["pytest"].found == pytest.__version__
     assert findings["no-such-package"].usable is False and "not installed" in findings["no-such-package"].found
     assert findings["C++ compiler"].usable is False and "no C++ compiler" in findings["C++ compiler"].found
-    assert "not on PATH" in findings["adb"].found
+    assert findings["adb"].usable is None and "no phones from here" in findings["adb"].found
     assert "torch does not import" in findings["GPU"].found
-    (tmp_path / "adb").write_text("#!/bin/sh\n")
-    os.chmod(tmp_path / "adb", 0o755)
-    found = {finding.name: finding for finding in examine(lambda: "g++ 12", tmp_path)}
-    assert found["adb"].found == str(tmp_path / "adb") and found["C++ compiler"].usable
+    found = {finding.name: finding for finding in examine(lambda: "g++ 12", lambda: "adb 36", tmp_path)}
+    assert found["adb"].found == "adb 36" and found["C++ compiler"].usable
 
 
 def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,5 +210,5 @@ def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch
     (tmp_path / "broken_for_doctor.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", None)
-    finding = next(finding for finding in examine(lambda: "g++", tmp_path) if finding.name == "pytest")
+    finding = next(finding for finding in examine(lambda: "g++", lambda: "adb", tmp_path) if finding.name == "pytest")
     assert finding.usable is False and "operator torchvision::nms does not exist" in finding.found

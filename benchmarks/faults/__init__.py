@@ -1,0 +1,1 @@
+"""Parts of `injected_faults.py`."""
