@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from device_runner.adb.program import AdbProgram
@@ -14,6 +15,8 @@ from device_runner.errors import DeviceGone, RunnerError
 
 QUICK_S = 20.0
 """Enough for a command that does next to nothing, on a busy phone and a slow link."""
+KICK_S = 12.0
+"""So long a device that is plugged in has to be of no use before its connection is torn down for a fresh one."""
 
 
 class ConnectionLost(DeviceGone):
@@ -57,6 +60,8 @@ REMEDIES = {
     "rescue": "start Android on it",
     "bootloader": "start Android on it",
 }
+# What adb says of a device it will not talk to -> the state that `adb devices` lists it under.
+REFUSALS = {"unauthorized": "unauthorized", "insufficient permissions": "no permissions"}
 _STATES = "|".join(["device", "host", "detached", *REMEDIES])
 _LINE = re.compile(rf"^(?P<serial>\S.*?)\s+(?P<state>{_STATES})\b(?P<rest>.*)$")
 
@@ -128,6 +133,11 @@ def last_line(answer: Answer) -> str:
     return lines[-1].removeprefix("adb: ").removeprefix("error: ") if lines else f"exit code {answer.code}, no message"
 
 
+def storage_full(name: str) -> str:
+    """What to say of a device that has no room left."""
+    return f"{name}: the device's storage is full; free some and try again"
+
+
 class Adb(Client):
     """The adb program for one device, always named by its serial."""
 
@@ -140,6 +150,11 @@ class Adb(Client):
     def over_network(self) -> bool:
         """Whether the serial is an address, which adb forgets when the link drops (`adb connect` brings it back)."""
         return re.fullmatch(r"\S+:\d{1,5}", self.serial) is not None
+
+    @property
+    def plugged_in(self) -> bool:
+        """Whether it is there by a cable, not by an address nor by the name that a device announces on the network."""
+        return not self.over_network and "._adb" not in self.serial
 
     def device_call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
         try:
@@ -154,7 +169,10 @@ class Adb(Client):
         chance, and the command's exit code. Raises `ConnectionLost` where the mark did not arrive.
         """
         mark = f"ended-{secrets.token_hex(8)}"
-        answer = self.device_call("shell", f"(\n{command}\n)\nprintf '\\n%s %s\\n' {mark} $?", timeout=timeout)
+        # `trap` and `echo` are the shell's own everywhere (`printf` is not on Android): the mark comes also where no
+        # process can be made any more, for want of memory.
+        end = f"trap 'code=$?; echo; echo {mark} $code' EXIT"
+        answer = self.device_call("shell", f"{end}\n{command}\n", timeout=timeout)
         stdout = answer.stdout.replace("\r\n", "\n")
         text, found, code = stdout.rpartition(f"\n{mark} ")
         if not found or not re.fullmatch(r"\d+\n", code):
@@ -166,17 +184,17 @@ class Adb(Client):
         answer = self.shell_answer(command, timeout)
         if answer.code:
             if "No space left" in answer.stderr:
-                raise RunnerError(f"{self.name}: the device's storage is full; free some and try again")
+                raise RunnerError(storage_full(self.name))
             raise RunnerError(
                 f"{self.name}: a command on the device failed (exit code {answer.code}): {last_line(answer)}"
             )
         return answer.stdout
 
-    def lost(self, answer: Answer) -> RunnerError:
+    def lost(self, answer: Answer) -> ConnectionLost:
         """The error for a call that did not come to its end."""
-        for state in ("unauthorized", "no permissions"):
-            if state in answer.stderr:
-                return RunnerError(f"{self.name} is {state}: {REMEDIES[state]}")
+        for said, state in REFUSALS.items():
+            if said in answer.stderr:
+                return ConnectionLost(f"{self.name} cannot be used ({state}): {REMEDIES[state]}")
         return ConnectionLost(f"{self.name}: the connection was lost ({last_line(answer)})")
 
     def check_usable(self) -> None:
@@ -193,7 +211,8 @@ class Adb(Client):
         if state == "offline" and self.over_network:
             self.wait_back(10)
         elif state != "device":
-            raise RunnerError(f"{self.name} is {state}: {REMEDIES.get(state, 'it must be in the state `device`')}")
+            remedy = REMEDIES.get(state, "it must be in the state `device`")
+            raise RunnerError(f"{self.name} cannot be used ({state}): {remedy}")
 
     def _connect(self, timeout: float = QUICK_S) -> str:
         """What `adb connect` says; its exit code is 0 also when it was refused."""
@@ -210,23 +229,52 @@ class Adb(Client):
             return False
 
     def wait_back(self, limit_s: float) -> None:
-        """Wait until a lost device answers again; `ConnectionLost` after `limit_s` seconds."""
+        """Wait until a lost device answers again; `ConnectionLost` after `limit_s` seconds, with the last state seen.
+
+        adb finds a device that is plugged in, or known by a name of its own on the network, again by itself; pushing it
+        meanwhile would undo what the two have agreed on so far. An address has to be connected anew.
+        """
         end = time.monotonic() + limit_s
+        of_no_use_since: float | None = None
         while not self.answers():
-            left = end - time.monotonic()
-            if left <= 0:
-                raise ConnectionLost(f"{self.name}: the connection was lost and did not come back within {limit_s:g} s")
-            try:
-                if self.over_network:
-                    # adb may hold on to a dead connection for minutes; a fresh one is the only way to find out.
-                    self.call("disconnect", self.serial, timeout=5)
-                    self._connect(timeout=min(10, left + 1))
-                else:
+            state, now = self._state(), time.monotonic()
+            if now >= end:
+                raise ConnectionLost(
+                    f"{self.name}: the connection was lost and did not come back within {limit_s:g} s ({_in_words(state)})"
+                )
+            if self.over_network:
+                self._connect_anew(state, end - now)
+            elif state not in ("offline", "device"):
+                of_no_use_since = None  # on its way, waiting for its user, or away
+            elif of_no_use_since is None:
+                of_no_use_since = now
+            elif now - of_no_use_since >= KICK_S and self.plugged_in:
+                of_no_use_since = None
+                with suppress(ConnectionLost):
                     self.device_call("reconnect", timeout=5)
-            except ConnectionLost:
-                pass
-            if not self.answers():
-                self.cancelled.wait(0.3)
+            self.cancelled.wait(0.3)
+
+    def _connect_anew(self, state: str | None, left_s: float) -> None:
+        """adb may hold on to a dead connection for minutes; a fresh one is the only way to find out."""
+        if state in ("unauthorized", "authorizing"):
+            return  # its user is being asked
+        with suppress(ConnectionLost):
+            self.call("disconnect", self.serial, timeout=5)
+            self._connect(timeout=min(10, left_s + 1))
+
+    def _state(self) -> str | None:
+        """What `adb devices` lists it under; None: not at all, or adb itself does not answer."""
+        try:
+            return next((device.state for device in self.devices() if device.serial == self.serial), None)
+        except RunnerError:
+            return None
+
+
+def _in_words(state: str | None) -> str:
+    if state is None:
+        return "adb does not list it"
+    remedy = REMEDIES.get(state)
+    return f"adb lists it as {state}" + (f": {remedy}" if remedy else "")
 
 
 def choose(client: Client, serial: str | None) -> Adb:

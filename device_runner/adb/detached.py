@@ -1,4 +1,8 @@
-"""A job on the device that needs nobody: prepared, started, watched, stopped, and what it left fetched."""
+"""A job on the device that needs no connection: prepared, started, watched, stopped, and what it left fetched.
+
+It outlives the link and this machine, but not adbd: when the device stops that (USB debugging switched off, another USB
+mode, `adb root` or `adb tcpip`), it ends whatever adbd ever started, as all of it is one group for Android.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from typing import Any
 
 from device_runner.adb.client import Adb, ConnectionLost
 from device_runner.adb.jobscript import job_script
-from device_runner.adb.remote import PROCESSES, calls, quote
-from device_runner.adb.storage import file_sha256
+from device_runner.adb.remote import PROCESSES, calls, quote, together, written
+from device_runner.adb.storage import file_sha256, writing
 from device_runner.errors import RunnerError
 from device_runner.job import Job, RawRun
 
@@ -35,6 +39,8 @@ class Look:
     """That the step under way has printed."""
     age_s: int
     gone: bool = False
+    adbd_restarted: bool = False
+    """Since the run was last seen alive."""
 
 
 class Run:
@@ -58,31 +64,33 @@ class Run:
         folders |= {
             f"{self.folder}/steps/{step.name}/{name}".rpartition("/")[0] for step in job.steps for name in step.outputs
         }
-        lines = [f"mkdir -p {quote(*sorted(folders))}"]
+        lines = list(together("mkdir -p", sorted(folders)))
         for name in job.files:
             stored = f"{self.store}/{sha256[name]}"
             link = "cp" if name in copied else "ln -sf"
             lines.append(f"{link} {quote(stored, f'{inside}/{name}')} && touch {quote(stored)}.ok")
         # The key comes last: a folder without one is never taken up.
         for name, text in {"job.sh": job_script(job, self.folder, sampler), "key": job.key}.items():
-            place = quote(f"{self.folder}/{name}")
-            lines.append(f"printf '%s\\n' {quote(text)} > {place}.part && mv -f {place}.part {place}")
-        for command in calls(lines):
-            self.adb.shell(command, timeout=60)
+            lines += written(text, f"{self.folder}/{name}")
+        with writing(self.adb, self.store):
+            for command in calls(lines):
+                self.adb.shell(command, timeout=60)
 
     def start(self, note: Mapping[str, Any]) -> None:
         """Start the script, once however often this is repeated; `note` lies beside it for who takes the run up."""
-        folder = quote(self.folder)
-        self.adb.shell(
-            f"cd {folder} || exit 1\n"
-            "if [ ! -d claimed ]; then\n"
-            f"printf '%s\\n' {quote(json.dumps(note))} > note.part && mv -f note.part note || exit 1\n"
-            "setsid sh job.sh < /dev/null > /dev/null 2> job.err &\n"
-            "fi\n"
-            "tries=0\n"
-            "while [ ! -f pid ] && [ $tries -lt 100 ]; do tries=$((tries + 1)); sleep 0.05 || sleep 1; done\n"
-            '[ -f pid ] || { echo "the job does not start: $(cat job.err)" >&2; exit 1; }'
-        )
+        noted = " &&\n".join(written(json.dumps(note), f"{self.folder}/note"))
+        with writing(self.adb, self.store):
+            self.adb.shell(
+                f"{PROCESSES}\ncd {quote(self.folder)} || exit 1\n"
+                "if [ ! -d claimed ]; then\n"
+                f"{{ {noted}\n}} || exit 1\n"
+                'parent; echo "$adbd" > adbd || exit 1\n'
+                "setsid sh job.sh < /dev/null > /dev/null 2> job.err &\n"
+                "fi\n"
+                "tries=0\n"
+                "while [ ! -f pid ] && [ $tries -lt 100 ]; do tries=$((tries + 1)); sleep 0.05 || sleep 1; done\n"
+                '[ -f pid ] || { echo "the job does not start: $(cat job.err)" >&2; exit 1; }'
+            )
 
     def note(self) -> dict[str, Any] | None:
         """What `start` left (`state_before`, `started`); None if it cannot be read."""
@@ -107,7 +115,11 @@ class Run:
             + f"tries=0; while [ ! -f finished ] && alive . && [ $tries -lt {times} ]\n"
             + f"do sleep {seconds} || sleep 1; tries=$((tries + 1)); done\n"
             # Whether it lives is asked first: one that ends in between has then left `finished`.
-            + "alive . && echo alive\n"
+            + "lives=; alive . && { lives=yes; echo alive; }\n"
+            # One that outlived a restart of adbd was not ended by it.
+            + "known=; { read -r known < adbd; } 2> /dev/null; parent\n"
+            + 'if [ -n "$known" ] && [ -n "$adbd" ] && [ "$known" != "$adbd" ]; then\n'
+            + '[ -z "$lives" ] || echo "$adbd" > adbd; [ -n "$lives" ] || echo adbd-restarted\nfi 2> /dev/null\n'
             + '[ -n "$pid_boot" ] && [ "$pid_boot" != "$boot" ] && echo restarted\n'
             + "[ -f finished ] && echo finished\n[ -f timed-out ] && echo timed-out\n"
             + "echo age $(($(date +%s) - ${began:-0}))\n"
@@ -124,6 +136,7 @@ class Run:
             lines=int(step[2]) if len(step) > 2 and step[2].isdigit() else 0,
             age_s=int(words["age"][1]) if "age" in words and words["age"][1].lstrip("-").isdigit() else 0,
             gone="gone" in words,
+            adbd_restarted="adbd-restarted" in words,
         )
 
     def stop_command(self, remove: bool) -> str:

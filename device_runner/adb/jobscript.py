@@ -9,6 +9,10 @@ from device_runner.adb.remote import quote
 from device_runner.errors import RunnerError
 from device_runner.job import FILES, OUT, Job, Step
 
+OOM_SCORE = 900
+"""Of the programs: what adbd starts has -950, and for a model that is too large the kernel would end all else first. The
+script itself keeps that, so that it can note how its step ended."""
+
 
 def check_job(job: Job) -> None:
     """Names that leave no folder, no shell text where a name belongs. `RunnerError` names the first that is wrong."""
@@ -102,6 +106,7 @@ def _step(step: Step, folder: str, cpu_mask: str | None) -> str:
     return f"""if [ "$code" = 0 ]; then
 echo {quote(step.name)} > step.part && mv step.part step || exit 1
 (
+{{ echo {OOM_SCORE} > /proc/self/oom_score_adj; }} 2> /dev/null
 cd {quote(out)} || exit 126
 {variables}exec {command}
 ) < /dev/null > {log}.stdout 2> {log}.stderr

@@ -10,20 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from device_runner.building.cache import default_cache_dir
 from device_runner.errors import RunnerError
 
 PATIENCE_S = 0.5
 """A process that was killed while it started adb holds on, through that child, until adb has begun."""
 
 
-def cache_folder() -> Path:
-    """`$MOBILEVD_CACHE`, else `~/.cache/mobilevd`."""
-    return Path(os.environ.get("MOBILEVD_CACHE") or Path.home() / ".cache" / "mobilevd").absolute()
-
-
 def place(serial: str, ending: str) -> Path:
     """A file of ours about one device; serials may hold anything."""
-    folder = cache_folder() / "adb"
+    folder = default_cache_dir() / "adb"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterable, Iterator
 
 from device_runner.errors import RunnerError
 
-CALL_BYTES = 20_000
-"""Of shell text in one call: Windows allows 32 kB on a command line, adb 64 kB in a request."""
+CALL_LENGTH = 20_000
+"""Of the shell text that is put together into one call."""
+LONGEST = 29_000
+"""Of shell text in one call at all: Windows allows 32,767 characters on a command line, and adb adds its own."""
+PIECE = 4_000
+"""Characters of a longer text in one call: quoting makes up to seven of one (`'`, first for the shell, then on Windows)."""
 
 # A run's `pid` file holds: process id, its start time in clock ticks since boot, boot id, start in seconds since 1970.
 # Process ids are reused, so only one with the same start time under the same boot is the run's.
+# A command's parent is adbd: `parent` tells which one, by process id and start time too.
 # Some `sleep` know whole seconds only and end at once with an error: `sleep 0.1 || sleep 1`.
 # Fields of /proc/PID/stat are counted from behind the name, which may hold blanks: 1 state, 3 group, 4 session, 20 start.
 PROCESSES = r"""
@@ -26,6 +32,12 @@ alive() {
 read_pid "$1" && [ "$pid_boot" = "$boot" ] && { read -r line < "/proc/$pid/stat"; } 2>/dev/null || return 1
 set -- ${line##*) }
 [ "$1" != Z ] && [ "${20}" = "$start" ]
+}
+parent() {
+adbd=
+{ read -r line < "/proc/$PPID/stat"; } 2>/dev/null || return 0
+set -- ${line##*) }
+adbd="$PPID ${20}"
 }
 members() {
 found=
@@ -63,13 +75,39 @@ def quote(*arguments: str) -> str:
     return " ".join(shlex.quote(argument) for argument in arguments)
 
 
+def length(text: str) -> int:
+    """Characters on a command line; Windows wants a backslash before each quotation mark and maybe each backslash."""
+    return len(text) + text.count('"') + text.count("\\")
+
+
+def together(command: str, places: Iterable[str]) -> Iterator[str]:
+    """Lines that give a command all places, as many at once as may be."""
+    line = ""
+    for place in map(quote, places):
+        if line and length(line) + length(place) > CALL_LENGTH:
+            yield line
+            line = ""
+        line = f"{line or command} {place}"
+    if line:
+        yield line
+
+
+def written(text: str, place: str) -> Iterator[str]:
+    """Lines that write a text and a newline to a file, which is there only when it is whole."""
+    part, whole = quote(f"{place}.part"), text + "\n"
+    for start in range(0, len(whole), PIECE):
+        yield f"printf %s {quote(whole[start : start + PIECE])} {'>>' if start else '>'} {part}"
+    sha = hashlib.sha256(whole.encode()).hexdigest()
+    yield f'sum="$(sha256sum < {part})" && [ "${{sum%% *}}" = {sha} ] && mv -f {part} {quote(place)}'
+
+
 def calls(lines: Iterable[str]) -> Iterator[str]:
     """Lines put together into as few shell commands as their length allows; each stops at the first that fails."""
     text = ""
     for line in lines:
-        if len(line) > 2 * CALL_BYTES:
+        if length(line) > LONGEST:
             raise RunnerError(f"a command for the device is too long ({len(line)} characters): {line[:80]}...")
-        if text and len(text) + len(line) > CALL_BYTES:
+        if text and length(text) + length(line) > CALL_LENGTH:
             yield text
             text = ""
         text = f"{text} &&\n{line}" if text else line

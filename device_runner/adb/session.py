@@ -164,10 +164,16 @@ class Session:
             if look.gone:
                 raise RunnerError(f"{what}: the run's folder was removed on the device meanwhile")
             if not look.alive:
+                if look.adbd_restarted:
+                    raise RunnerError(
+                        f"{what}: adbd was restarted on the device (USB mode changed or USB debugging switched off), "
+                        "which ends everything it had started; set USB to charging only and start again"
+                    )
                 free = self.held(self.storage.free)
                 space = "" if free is None else f" ({free / 1e6:.0f} MB are free there)"
                 raise RunnerError(
-                    f"{what}: the run was ended on the device from outside, short of memory or storage{space}"
+                    f"{what}: the run was ended on the device from outside: short of memory or storage{space}, or the "
+                    "maker's power saving"
                 )
             self.progress(f"running {look.step} ({look.lines} lines)" if look.step else "running", None)
 

@@ -72,6 +72,7 @@ STATE_COMMANDS = {
     "load": "cat /proc/loadavg || uptime",
     "meminfo": "cat /proc/meminfo",
     "battery": "dumpsys battery",
+    "power": "dumpsys power | grep -i '^ *[a-z()]*wakefulness[a-z()]*='",
     "saver": "settings get global low_power",
     "capacity": f"cat {BATTERY}/capacity",
     "charging": f"cat {BATTERY}/status",
@@ -109,6 +110,7 @@ def read_state(shell: Callable[[str], str]) -> dict[str, Any]:
         "governors": re.findall(r"(?m)^([a-z_]+)\s*$", told.get("governors", "")),
         "battery_percent": _battery_percent(battery, told.get("capacity", "")),
         "charging": _charging(battery, told.get("charging", "")),
+        "awake": _awake(told.get("power", "")),
         "battery_saver": {"0": False, "1": True}.get(told.get("saver", "").strip()),
         "memory_available_bytes": _kilobytes(told.get("meminfo", ""), "MemAvailable"),
     }
@@ -180,6 +182,12 @@ def _charging(battery: str, status: str) -> bool | None:
         # 1, "unknown", is what phones without a battery tell.
         return None if code == 1 else code in (CHARGING, FULL)
     return {"Charging": True, "Full": True, "Discharging": False, "Not charging": False}.get(status.strip())
+
+
+def _awake(power: str) -> bool | None:
+    """Whether the screen is in use (Android calls a screen saver awake too); some makers print the call, not the field."""
+    match = re.search(r"(?m)^\s*(?:mWakefulness|get(?:Global)?WakefulnessLocked\(\))=(\w+)\s*$", power)
+    return {"Awake": True, "Dreaming": True, "Dozing": False, "Asleep": False}.get(match[1]) if match else None
 
 
 def _field(battery: str, key: str) -> int | None:

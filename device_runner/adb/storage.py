@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_runner.adb.client import Adb, ConnectionLost
+from device_runner.adb.client import Adb, ConnectionLost, storage_full
 from device_runner.adb.push import push
-from device_runner.adb.remote import calls, quote
+from device_runner.adb.remote import calls, quote, together
 from device_runner.adb.survey import STAT, Survey, free_bytes
 from device_runner.errors import RunnerError
 from device_runner.job import Progress
 
 MARGIN_BYTES = 16 << 20
 """Left free: logs, folders, and what other programs write meanwhile."""
+NO_ROOM_BYTES = 64 << 10
+"""With less left, whatever could not be written could not be for want of room."""
 HASH_BYTES_S = 20_000_000
 """A slow phone's SHA-256, for time limits."""
 ATTEMPTS = 4
@@ -40,6 +43,26 @@ class Transfer:
     kept_bytes: int
 
 
+@contextmanager
+def writing(adb: Adb, place: str) -> Iterator[None]:
+    """For commands that write: one that failed is told to have been short of room if `place` has none left.
+
+    Not every shell says why it could not write (dash: "I/O error").
+    """
+    try:
+        yield
+    except ConnectionLost:
+        raise
+    except RunnerError:
+        try:
+            free = free_bytes(adb.shell_answer(f"df -k {quote(place)}").stdout.splitlines())
+        except ConnectionLost:
+            free = None
+        if free is not None and free < NO_ROOM_BYTES:
+            raise RunnerError(storage_full(adb.name)) from None
+        raise
+
+
 # Hashes files that lie in `files/FOLDER`, or in the store itself (`.`), and notes what is as it should be.
 _CHECK = """
 cd {base}/files || exit 1
@@ -49,7 +72,7 @@ sum="$(sha256sum < {folder}/"$name")"
 if [ "${sum%% *}" = "$name" ]; then
 chmod 755 {folder}/"$name"
 [ {folder} = . ] || mv -f {folder}/"$name" "$name" || exit 1
-stat -c '{stat}' "$name" > "$name.ok.part" && mv -f "$name.ok.part" "$name.ok" || exit 1
+{stat} "$name" > "$name.ok.part" && mv -f "$name.ok.part" "$name.ok" || exit 1
 else
 rm -f {folder}/"$name" "$name.ok"
 fi
@@ -93,7 +116,7 @@ class Storage:
         push_s, failures = 0.0, 0
         while missing:
             folder = f"in-{secrets.token_hex(4)}"
-            self._held(lambda folder=folder: self.adb.shell(f"mkdir -p {quote(f'{self.base}/files/{folder}')}"))
+            self._write(f"mkdir -p {quote(f'{self.base}/files/{folder}')}", 20)
             start = time.monotonic()
             trouble: RunnerError | None = None
             try:
@@ -132,12 +155,16 @@ class Storage:
         for start in range(0, len(names), 100):
             group = names[start : start + 100]
             script = _CHECK.replace("{base}", quote(self.base)).replace("{names}", quote(*group))
-            script = script.replace("{folder}", folder).replace("{stat}", STAT)
+            script = script.replace("{folder}", folder).replace("{stat}", STAT.format(""))
             limit = 20 + sum(sizes[name] for name in group) / HASH_BYTES_S
-            told: list[str] = []
-            self._held(lambda script=script, limit=limit, told=told: told.append(self.adb.shell(script, limit)))
-            good |= {line[5:] for line in told[-1].splitlines() if line.startswith("good ")}
+            good |= {line[5:] for line in self._write(script, limit).splitlines() if line.startswith("good ")}
         return good
+
+    def _write(self, command: str, limit_s: float) -> str:
+        told: list[str] = []
+        with writing(self.adb, self.base):
+            self._held(lambda: told.append(self.adb.shell(command, limit_s)))
+        return told[-1]
 
     def _make_room(self, found: Survey, needed_files: Mapping[str, Path], needed: int) -> None:
         """Free space for so many bytes, if need be by removing files that this job has no use for, oldest use first."""
@@ -160,7 +187,7 @@ class Storage:
 
     def remove(self, places: Iterable[str]) -> None:
         """Remove files or folders, named from the base."""
-        for command in calls(f"rm -rf {quote(f'{self.base}/{place}')}" for place in places):
+        for command in calls(together("rm -rf", (f"{self.base}/{place}" for place in places))):
             self._held(lambda command=command: self.adb.shell(command, timeout=120))
 
     def free(self) -> int | None:

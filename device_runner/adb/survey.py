@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from device_runner.adb.client import Adb
+from device_runner.adb.client import Adb, storage_full
 from device_runner.adb.remote import PROCESSES, quote
 from device_runner.errors import RunnerError
 
 BASE = "/data/local/tmp/mobilevd"
 """The one place that Android's shell user may both write to and run programs from."""
-STAT = "%s %i %Y %z"
-"""Size, inode, times of content and of any change: equal to the note made after hashing, a file is still what it was."""
+STAT = "TZ=UTC0 stat -c '{}%s %i %Y %z'"
+"""Size, inode, times of content and of any change: equal to the note made after hashing, a file is still what it was.
+
+The last in fractions of a second (`%Z`, seconds since 1970, would hide a change within the same second), and so as a date,
+which must not depend on the time zone that the phone is in.
+"""
 _RUN = re.compile(r"run ([0-9a-f]{16}-[0-9a-f]{8}) ([01]) (\d+|-) (\S+) (\d+|-) ([0-9a-f]{64}|-)")
 
 
@@ -74,7 +78,7 @@ echo "boot $boot"
 echo "now $(date +%s)"
 for tool in setsid sha256sum stat taskset; do command -v "$tool" > /dev/null || echo "lacks $tool"; done
 df -k . | while read -r line; do echo "df $line"; done
-stat -c 'file %n {stat}' files/* 2> /dev/null
+{stat} files/* 2> /dev/null
 for note in files/*.ok; do { read -r line < "$note"; } 2> /dev/null && echo "ok $note $line"; done
 for run in runs/*; do
 [ -d "$run" ] || continue
@@ -94,10 +98,12 @@ def survey(adb: Adb, base: str) -> Survey:
 
     Raises `RunnerError` where the folder cannot be used or the device lacks a tool that every job needs.
     """
-    script = _SCRIPT.replace("{base}", quote(base)).replace("{stat}", STAT)
+    script = _SCRIPT.replace("{base}", quote(base)).replace("{stat}", STAT.format("file %n "))
     answer = adb.shell_answer(script)
     lines = answer.stdout.splitlines()
     if answer.code:
+        if "No space left" in answer.stderr:
+            raise RunnerError(storage_full(adb.name))
         raise RunnerError(f"{adb.name}: {base} cannot be used: {answer.stderr.strip()[-200:]}")
     if links := [line[5:] for line in lines if line.startswith("link ")]:
         raise RunnerError(f"{adb.name}: {links[0]} is a link, which might lead anywhere; remove it")
@@ -105,7 +111,7 @@ def survey(adb: Adb, base: str) -> Survey:
     lacks = frozenset(line[6:] for line in lines if line.startswith("lacks "))
     if missing := lacks - {"taskset"}:
         raise RunnerError(
-            f"{adb.name}: the device has no {' and no '.join(sorted(missing))}; Android 7 or newer is needed"
+            f"{adb.name}: the device has no {' and no '.join(sorted(missing))}; Android 8 or newer is needed"
         )
     return Survey(
         boot,

@@ -21,8 +21,6 @@ PLATFORM = "android-26"
 """Android 8.0, what ExecuTorch's own builds for Android ask for."""
 LEAST_NDK = 22
 """The first whose C++ library has std::filesystem, which the runner uses."""
-PAGES_NDK = 28
-"""The first whose programs also run on phones with memory pages of 16 KB, without further options."""
 TOOLCHAIN = "build/cmake/android.toolchain.cmake"
 BUILD_TIMEOUT_S = 4 * 3600
 # On top of ExecuTorch's preset, which is made for an app: no JNI and nothing of language models, but the tracer; its log
@@ -36,6 +34,11 @@ OPTIONS = {
     "EXECUTORCH_ENABLE_EVENT_TRACER": "ON",
     "EXECUTORCH_BUILD_DEVTOOLS": "ON",
     "EXECUTORCH_BUILD_XNNPACK": "ON",
+    # As in the wheel, so that both measure the same: its preset (tools/cmake/preset/pybind.cmake) sets neither, and these
+    # are ExecuTorch's defaults. The preset for Android has the cache of packed weights on, which puts a lock around every
+    # call of the delegate and saves only where programs share weights.
+    "EXECUTORCH_XNNPACK_ENABLE_WEIGHT_CACHE": "OFF",
+    "EXECUTORCH_XNNPACK_SHARED_WORKSPACE": "ON",
     "EXECUTORCH_BUILD_EXTENSION_DATA_LOADER": "ON",
     "EXECUTORCH_BUILD_EXTENSION_FLAT_TENSOR": "ON",
     "EXECUTORCH_BUILD_EXTENSION_NAMED_DATA_MAP": "ON",
@@ -83,8 +86,8 @@ def build_android(
     if abi not in ANDROID_ABIS:
         raise RunnerError(f"unknown abi {abi!r}; known: {', '.join(ANDROID_ABIS)}")
     ndk, executorch = Path(ndk_dir).absolute(), Path(executorch_dir).absolute()
-    revision, notes = check_ndk(ndk)
-    version, more_notes = check_checkout(executorch, abi)
+    revision = check_ndk(ndk)
+    version, notes = check_checkout(executorch, abi)
     cmake = _tool("cmake", "3.25 or newer")
     _tool("ninja", "any version")
     backends = ["xnnpack", *(["vulkan"] if vulkan else [])]
@@ -122,7 +125,7 @@ def build_android(
         if not (temporary / PROGRAM).is_file():
             raise RunnerError(f"{folder}: CMake installed no program named {PROGRAM}")
 
-    commands, notes = (*executorch_commands(installed), *runner_commands(folder)), (*notes, *more_notes)
+    commands = (*executorch_commands(installed), *runner_commands(folder))
     if dry_run:
         return Built(folder, commands, dry_run=True, notes=notes)
     there = (folder / RECORD).is_file()
@@ -132,8 +135,8 @@ def build_android(
     return Built(folder, commands, *describe_folder(folder), from_cache=there, notes=notes)
 
 
-def check_ndk(ndk: Path) -> tuple[str, tuple[str, ...]]:
-    """The NDK's revision, and what the user should know of it; `RunnerError` if there is none or it is too old."""
+def check_ndk(ndk: Path) -> str:
+    """The NDK's revision; `RunnerError` if there is none or it is too old."""
     properties = ndk / "source.properties"
     try:
         match = re.search(r"^Pkg\.Revision\s*=\s*(([0-9]+)\.[^\s]*)", properties.read_text(), re.MULTILINE)
@@ -145,10 +148,8 @@ def check_ndk(ndk: Path) -> tuple[str, tuple[str, ...]]:
             f"{ndk}: no Android NDK, {wrong.relative_to(ndk)} is missing or says no revision; give --ndk DIR"
         )
     if int(match[2]) < LEAST_NDK:
-        raise RunnerError(f"{ndk}: NDK {match[1]} is too old; the runner needs r{LEAST_NDK}, r{PAGES_NDK} is better")
-    if int(match[2]) < PAGES_NDK:
-        return match[1], (f"NDK {match[1]}: its programs do not start on phones with 16 KB pages; r{PAGES_NDK}'s do",)
-    return match[1], ()
+        raise RunnerError(f"{ndk}: NDK {match[1]} is too old; the runner needs r{LEAST_NDK} or newer")
+    return match[1]
 
 
 def check_checkout(executorch: Path, abi: str) -> tuple[str, tuple[str, ...]]:

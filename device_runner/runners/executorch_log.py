@@ -26,9 +26,13 @@ LOGCAT_LINE = re.compile(
 # The runner works in its own output folder ($1): it may leave files where it stands, and must not where the shell does.
 PLAIN_SCRIPT = 'cd "$1" || exit 125; shift; exec "$@"'
 # The marker ($0) tells this run's lines of the system's log from those of earlier runs. The log is fetched by the same
-# step, since no step follows one that failed, and it is then that the log is wanted most.
+# step, since no step follows one that failed, and it is then that the log is wanted most. What was logged shows a little
+# later: a second marker, which no earlier run can have left, tells that all of it is there.
+_LOGCAT = f"logcat -d -v threadtime -s {TAG}:V"
 ANDROID_SCRIPT = (
-    f'cd "$1" || exit 125; shift; log -t {TAG} "$0"; "$@"; code=$?; logcat -d -v threadtime -s {TAG}:V >&2; exit $code'
+    f'cd "$1" || exit 125; shift; log -t {TAG} "$0"; "$@"; code=$?; log -t {TAG} "$0-end-$$"; tries=0; '
+    f'while [ $tries -lt 10 ] && ! {_LOGCAT} 2> /dev/null | grep -q -e "$0-end-$$"; '
+    f"do tries=$((tries + 1)); sleep 0.1 || sleep 1; done; {_LOGCAT} >&2; exit $code"
 )
 
 
@@ -60,6 +64,8 @@ def messages(run: RawRun, marker: str) -> list[str]:
             found.append(match[1].strip())
     if marker in found:
         found = found[len(found) - found[::-1].index(marker) :]
+        end = next((index for index, line in enumerate(found) if line.startswith(f"{marker}-end-")), len(found))
+        found = found[:end]
     elif any(line.startswith("mobilevd-") for line in found):
         raise RunnerError(
             f"{run.device}: the system's log does not hold this run any more; raise its size: logcat -G 4M"

@@ -164,7 +164,7 @@ def test_only_temperatures_are_temperatures(phone: Phone) -> None:
     }
     assert state["thermal_status"] == 0
     assert (state["battery_c"], state["battery_percent"], state["charging"]) == (22.1, 87.0, True)
-    assert state["battery_saver"] is False
+    assert state["battery_saver"] is False and state["awake"] is True
     assert state["load_average"] == [1.52, 1.33, 1.2]
     assert state["governors"] == ["sched_pixel"] * 9
     assert state["frequencies_khz"] == [324000] * 4 + [402000] * 4 + [500000]
@@ -178,11 +178,12 @@ def test_sensors_that_are_not_there_read_nothing(phone: Phone) -> None:
     assert state["temperatures_c"] == {"AP": 25.6, "BAT": 23.8, "LRB": 24.7, "PA": 25.7}
     assert len(state["frequencies_khz"]) == 7, "one core is offline"
     assert (state["battery_percent"], state["charging"], state["battery_saver"]) == (14.0, False, True)
+    assert state["awake"] is False, "the maker prints the call in place of the field"
 
 
 def test_a_hot_phone_says_so(phone: Phone) -> None:
     state = facts.read_state(phone("redmi_hot"))
-    assert state["thermal_status"] == 3
+    assert state["thermal_status"] == 3 and state["awake"] is False
     assert state["temperatures_c"]["skin"] == 51.0, "the current value, not the cached 45.2"
     assert state["battery_c"] == 40.4
     assert state["charging"] is False, "status 4 is not charging, although a charger is connected"
@@ -195,6 +196,7 @@ def test_before_android_10_the_kernels_zones_speak(phone: Phone) -> None:
     assert state["temperatures_c"] == {"tsens_tz_sensor0": 34.0, "tsens_tz_sensor0.2": 36.0, "battery": 30.5}
     assert state["thermal_status"] is None
     assert (state["battery_c"], state["charging"], state["battery_saver"]) == (30.5, True, None)
+    assert state["awake"] is None
     assert state["load_average"] == []
 
 

@@ -284,10 +284,64 @@ def test_a_disk_that_fills_up_during_the_run(make_phone: MakePhone, make_job: Ma
         ),
     )
     with pytest.raises(
-        RunnerError, match=r"ended on the device from outside, short of memory or storage \(0 MB are free"
+        RunnerError, match=r"ended on the device from outside: short of memory or storage \(0 MB are free"
     ):
         run(phone, make_job(steps=(step,)))
     assert phone.listing("runs") == []
+
+
+@pytest.mark.parametrize("shell", ["dash", "mksh", "busybox"])
+def test_a_disk_that_is_full_when_a_run_is_laid_out(
+    make_phone: MakePhone, make_job: MakeJob, run: Run, shell: str
+) -> None:
+    lies = {
+        "df": '#!/bin/sh\n[ -f /tmp/full ] || exec /usr/bin/df "$@"\necho h\necho tmpfs 9999999 0 9999999 0% /data\n'
+    }
+    phone = make_phone(size="24m", shell=shell, shims=lies)
+    job = make_job()
+    run(phone, job)
+    phone.sh("cat /dev/zero > /data/filler; cat /dev/zero > /data/more; : > /tmp/full")
+    # Only the check before the push believes that there is room.
+    with pytest.raises(RunnerError, match="the device's storage is full; free some and try again"):
+        run(phone, job)
+    phone.sh("rm /data/filler /data/more /tmp/full")
+    check_results(run(phone, job), job)
+
+
+def test_adbd_that_is_restarted_takes_the_run_along(make_phone: MakePhone, make_job: MakeJob, run: Run) -> None:
+    """Android's init ends all that adbd ever started together with it."""
+    phone = make_phone()
+
+    def restart() -> None:
+        phone.drop()
+        phone.sh(
+            f"p=$(cat {phone.base}/runs/*/pid); p=${{p%% *}}; for s in /proc/[0-9]*/stat; do "
+            'read -r l < $s; set -- ${l##*) }; [ "$4" = "$p" ] && s=${s%/stat} && kill -9 ${s#/proc/}; done'
+        )
+        phone.restore()
+
+    text = r"adbd was restarted on the device \(USB mode changed or USB debugging switched off\).*charging only"
+    with pytest.raises(RunnerError, match=text):
+        run(phone, make_job(steps=(SLEEPER,), timeout_s=12), once(in_run, restart))
+    assert phone.listing("runs") == [] and phone.processes("4321") == []
+
+
+def test_adbd_is_not_blamed_for_a_run_that_outlived_its_restart(
+    make_phone: MakePhone, make_job: MakeJob, run: Run
+) -> None:
+    phone = make_phone()
+    seen: list[str] = []
+
+    def act(what: str, share: float | None) -> None:
+        if in_run(what, share):
+            seen.append(what)
+            if len(seen) == 1:
+                drop_for(phone, 0.1)
+            if len(seen) == 3:
+                phone.sh(f"cat {phone.base}/runs/*/pid | {{ read -r p rest; kill -9 $p; }}")
+
+    with pytest.raises(RunnerError, match="ended on the device from outside: .* or the maker's power saving"):
+        run(phone, make_job(steps=(SLEEPER,), timeout_s=12), act)
 
 
 def test_room_is_made_from_what_was_longest_unused(make_phone: MakePhone, make_job: MakeJob, run: Run) -> None:

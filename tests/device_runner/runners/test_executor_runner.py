@@ -118,6 +118,35 @@ def test_on_android_only_this_runs_lines_of_the_log_count(
     assert readings.average_ms == pytest.approx(11.025), "not the 25 ms of the earlier run"
 
 
+def test_the_end_of_the_systems_log_is_waited_for(
+    path: Path, program: Program, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`logcat` shows the last lines only when it is asked the fourth time; an earlier run of the same left its markers."""
+    programs, system_log, asked = tmp_path / "system", tmp_path / "system log", tmp_path / "asked"
+    programs.mkdir()
+    marker = marker_of("executor_runner", program, SHORT)
+    earlier = logcat(LOG.replace("44.1", "99.9"))
+    head = "11-21 17:00:00.000  1  1 I ExecuTorch:"
+    system_log.write_text(f"{head} {marker}\n{earlier}{head} {marker}-end-77\n")
+    (tmp_path / "log").write_text(logcat(LOG))
+    (programs / "log").write_text(f"#!/bin/sh\necho \"11-21 17:22:00.000  1  1 I $2: $3\" >> '{system_log}'\n")
+    (programs / "logcat").write_text(
+        f"#!/bin/sh\necho x >> '{asked}'\n"
+        f"if [ $(wc -l < '{asked}') -lt 4 ]; then head -n -4 '{system_log}'; else cat '{system_log}'; fi\n"
+    )
+    path.write_text(path.read_text().replace(">&2", f">> '{system_log}'"))
+    for name in ("log", "logcat"):
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    runner = ExecutorRunner(path, ANDROID)
+    runs = run_steps(runner, program, SHORT)
+    assert runner.read(runs, program, SHORT).average_ms == pytest.approx(11.025)
+    assert len(asked.read_text().split()) == 5 and runs["timed"].stderr.count(f"{marker}-end-") == 2
+    # What others log afterwards is not the runner's.
+    later = RawRun("adb:X", 0, "", runs["timed"].stderr + f"{head} Resetting threadpool with num threads = 9\n", path)
+    assert runner.read({"timed": later}, program, SHORT).iterations == 4
+
+
 def test_a_log_that_lost_the_run_is_refused(path: Path, program: Program) -> None:
     other = "11-21 17:00:00.000  1  1 I ExecuTorch: mobilevd-0123456789abcdef\n"
     with pytest.raises(RunnerError, match="does not hold this run any more"):
