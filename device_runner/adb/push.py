@@ -1,4 +1,7 @@
-"""Files to the device: adb's own push, its progress read from a terminal it believes to write to, its word not taken."""
+"""Files to the device: adb's own push, its progress seen from outside, its word not taken.
+
+Where the system does not tell what a process reads, adb is given a terminal to write its progress to.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ STALL_S = 60.0
 PAUSE_S = 0.002
 """Releases before 30 write a line for every 64 kB. Reading each at once takes a core from the transfer (10 % slower); but a
 terminal holds 4 kB of lines, 2.5 MB, before adb has to wait for us."""
+LOOK_S = 0.02
+"""How often the progress is looked at; the end is noticed at once."""
+IO = Path("/proc/self/io")
 SLOW_BYTES_S = 500_000
 """Slower than any link that a measurement is worth waiting for."""
 
@@ -42,7 +48,7 @@ def push(adb: Adb, files: Mapping[str, Path], folder: str, progress: Callable[[s
         progress(next(iter(files)), 0.0)
         limit = STALL_S + sum(sizes.values()) / SLOW_BYTES_S
         try:
-            answer = _on_terminal(adb, command, track)
+            answer = _by_reads(adb, command, track) if IO.exists() else _on_terminal(adb, command, track)
         except ImportError:  # no pseudo-terminals on Windows: no progress either
             answer = adb.call(*command, timeout=limit)
     if answer.code:
@@ -62,7 +68,7 @@ def _stage(path: Path, link: Path) -> None:
 
 
 class _Track:
-    """Turns adb's lines ("[ 12%] /data/local/tmp/.../NAME") into a share of all bytes."""
+    """Turns what is seen of adb into the file that is under way and a share of all bytes."""
 
     def __init__(self, sizes: Mapping[str, int], progress: Callable[[str, float], None]) -> None:
         self.sizes, self.progress = sizes, progress
@@ -73,11 +79,57 @@ class _Track:
             self.before[name] = done
             done += size
 
+    def bytes_read(self, done: int) -> None:
+        """From the bytes that adb has read, which are those of the files in their order."""
+        done = min(done, self.total)
+        name = [name for name, before in self.before.items() if before <= done][-1]
+        self.progress(name, done / self.total)
+
     def read(self, text: str) -> None:
+        """From adb's lines ("[ 12%] /data/local/tmp/.../NAME")."""
         lines = re.findall(r"\[\s*(\d{1,3})%\] [^\r\n]*?([0-9a-f]{64})", text)
         if lines and lines[-1][1] in self.sizes:
             percent, name = lines[-1]
             self.progress(name, min(1.0, (self.before[name] + self.sizes[name] * int(percent) / 100) / self.total))
+
+
+def _by_reads(adb: Adb, command: list[str], track: _Track) -> Answer:
+    """Linux tells how much a process has read. Unlike adb's own lines, of which there is one for every 64 kB, that costs
+    the push nothing (with adb 29 the lines take a sixth of the time on a link of 1 GB/s)."""
+    process = subprocess.Popen(
+        [adb.program.path, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        done, moved = 0, time.monotonic()
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                said, _ = process.communicate(timeout=LOOK_S)
+                return Answer(process.returncode, said.decode(errors="replace"), "")
+            adb.check_cancelled()
+            now = _bytes_read(process.pid)
+            if now > done:
+                done, moved = now, time.monotonic()
+                track.bytes_read(done)
+            elif time.monotonic() - moved > STALL_S:
+                raise ConnectionLost(f"{adb.name}: pushing stands still since {STALL_S:g} s")
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+
+
+def _bytes_read(pid: int) -> int:
+    """0 for a process that has just ended."""
+    try:
+        text = Path(f"/proc/{pid}/io").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^rchar: (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _on_terminal(adb: Adb, command: list[str], track: _Track) -> Answer:

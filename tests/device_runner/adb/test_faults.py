@@ -21,7 +21,7 @@ from device_runner.adb.device import AdbDevice
 from device_runner.adb.program import find_program
 from device_runner.errors import RunnerError
 from device_runner.job import Job, RawJob, Step
-from tests.device_runner.adb.conftest import BIG, Phone, check_results, later, wait_until
+from tests.device_runner.adb.conftest import ADBS, BIG, Phone, check_results, later, wait_until
 
 MakeJob = Callable[..., Job]
 Run = Callable[..., RawJob]
@@ -108,12 +108,41 @@ def test_a_push_that_is_cut_off_for_good(make_phone: MakePhone, make_job: MakeJo
 def test_a_push_where_there_are_no_terminals(
     real_phone: Phone, make_job: MakeJob, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(push, "IO", Path("/nowhere"))
     monkeypatch.setitem(sys.modules, "pty", None)  # as on Windows
     job = make_job()
     check_results(run(real_phone, job), job)
 
 
-def test_a_push_that_stands_still(real_phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SEEN = pytest.mark.parametrize("by", ["what it reads", "its own lines"])
+
+
+def seen(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a push is watched: the second is the way of systems without Linux's /proc."""
+    if by == "its own lines":
+        monkeypatch.setattr(push, "IO", Path("/nowhere"))
+
+
+@SEEN
+@pytest.mark.parametrize("adb", ADBS)
+def test_a_push_tells_how_far_it_is(
+    make_phone: MakePhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adb: str, by: str
+) -> None:
+    seen(by, monkeypatch)
+    files = {letter * 64: tmp_path / letter for letter in "ab"}
+    for path in files.values():
+        path.write_bytes(os.urandom(40 << 20))
+    told: list[tuple[str, float]] = []
+    push.push(make_phone(adb).device.adb, files, "/data", lambda name, share: told.append((name, share)))
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and shares[0] == 0 and 0.5 <= shares[-1] <= 1
+    assert {name for name, _ in told} == set(files)  # in the order in which they go
+    assert all((name == "b" * 64) == (share >= 0.5) for name, share in told if abs(share - 0.5) > 0.02)
+
+
+@SEEN
+def test_a_push_that_stands_still(real_phone: Phone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    seen(by, monkeypatch)
     monkeypatch.setattr(push, "STALL_S", 0.5)
     world = real_phone.daemon.world  # pyright: ignore
     (tmp_path / "big").write_bytes(bytes(64 << 20))
