@@ -10,7 +10,7 @@ from device_runner.building.android import build_android
 from device_runner.building.cache import cache_folder
 from device_runner.building.glibc import build_glibc
 from device_runner.building.host import build_host_runner
-from device_runner.building.layout import Built, describe_folder
+from device_runner.building.layout import ANDROID_ABIS, Built, describe_folder
 from device_runner.building.toolchain import compile_command, find_toolchain
 from device_runner.errors import RunnerError
 
@@ -59,6 +59,8 @@ def build_runner_command(
         return _build_host(cache_dir, dry_run)
     if glibc:
         return build_glibc(abi, wheel, cache_dir=cache_dir, dry_run=dry_run)
+    if abi not in ANDROID_ABIS:
+        raise RunnerError(f"unknown abi {abi!r}; known: {', '.join(ANDROID_ABIS)}, and {HOST} for this machine")
     ndk = ndk or next((os.environ[name] for name in NDK_VARIABLES if os.environ.get(name)), None)
     if executorch is None or ndk is None:
         missing = "--executorch DIR (a checkout of ExecuTorch)" if executorch is None else "--ndk DIR (or $ANDROID_NDK)"

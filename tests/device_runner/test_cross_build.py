@@ -237,6 +237,7 @@ def test_without_cmake_the_android_build_says_so(
         ({"abi": "arm64-v8a", "glibc": True, "executorch": "somewhere"}, "--executorch is not for"),
         ({"abi": "arm64-v8a", "wheel": "some.whl"}, "--wheel is not for"),
         ({"abi": "x86_64", "glibc": True, "vulkan": True}, "--vulkan is for"),
+        ({"abi": "mips"}, "unknown abi 'mips'; known: arm64-v8a, .*host for this machine"),
         ({"abi": "mips", "glibc": True}, "unknown abi 'mips' for a glibc runner; known: x86_64, arm64-v8a"),
     ],
 )
