@@ -69,7 +69,7 @@ def bench_bundles(
     """
     console, files = console or PipeConsole(), files or BenchFiles()
     files.check()
-    read = [read_bundle(folder) for folder in dict.fromkeys(folder.resolve() for folder in bundles)]
+    read = [read_bundle(folder) for folder in {folder.resolve(): folder for folder in bundles}.values()]
     devices = open_devices(list(device_names), adb)
     after = _tracing(read, devices, protocol, programs, runner) if profile else None
     with _ended_like_ctrl_c(), show_progress(console) as progress:
@@ -83,7 +83,7 @@ def bench_bundles(
             console.print(f"written: {file}", highlight=False, markup=False, soft_wrap=True)
     if done.stopped:
         count = len(report["measurements"])
-        console.print(f"stopped; {count} program(s) had been measured, and nothing is left on the devices")
+        console.print(f"stopped; {count} program(s) had been measured, and nothing runs on the devices any more")
         return INTERRUPTED
     return FAILED if report["failures"] else 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from device_runner.bench import Work, bench
 from device_runner.bundle import read_bundle
@@ -23,6 +24,7 @@ from device_runner.results.schema import read_report
 from device_runner.runners.deployment import glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
 from device_runner.trace import take_trace
+from mobilevd.cli import app
 from tests.device_runner.adb.conftest import Phone, later
 
 SHORT = Protocol(warmup=2, iterations=5, threads=1)
@@ -127,6 +129,31 @@ def test_two_phones_at_once(
     assert failure["device"] == bad.device.name and "MB" in failure["error"]
     (tmp_path / "report.json").write_text(json.dumps(report, allow_nan=False))
     assert read_report(tmp_path / "report.json")["failures"] == [failure]
+
+
+def test_all_phones_by_command(
+    make_phone: Callable[..., Phone], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a user types, twice: the second time nothing is pushed."""
+    first, second = make_phone("adb-36"), make_phone("adb-36")
+    second.daemon.connect(first.program)  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("a", "b"):
+        options = ["--device", "all", "--adb", str(first.program), "--protocol", "quick", "--profile"]
+        files = ["--json", str(tmp_path / f"{name}.json"), "--html", str(tmp_path / f"{name}.html")]
+        result = CliRunner().invoke(app, ["bench", str(bundle), *options, *files])
+        assert result.exit_code == 0, result.output
+        measured = {each["device"]["name"]: each for each in read_report(tmp_path / f"{name}.json")["measurements"]}
+        assert set(measured) == {first.device.name, second.device.name}
+        for each in measured.values():
+            assert each["profile"]["total_ms"] > 0 and len(each["samples_ms"]) == 20
+            assert (each["transfer"]["pushed_bytes"] == 0) == (name == "b")
+        assert first.device.name in (tmp_path / f"{name}.html").read_text()
+    compared = CliRunner().invoke(app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    assert compared.exit_code in (0, 1), compared.output  # a busy machine may well have become slower
+    assert all(device.device.name in compared.output for device in (first, second))
+    cleaned = CliRunner().invoke(app, ["devices", "--adb", str(first.program), "--clean", first.serial])
+    assert cleaned.exit_code == 0 and first.listing("files") == [] and second.listing("files") != []
 
 
 def test_a_trace_comes_back(real_phone: Phone, glibc_runner: MobilevdRunner, bundle: Path, tmp_path: Path) -> None:
