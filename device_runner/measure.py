@@ -161,6 +161,8 @@ def measure_program(
     if runner is None or isinstance(runner, str):
         runner = choose_runner(bundle, device, runner)
     job = make_job(bundle, program, protocol, runner)
+    # Asked before the run: a link that drops right after it must not cost the result.
+    facts, versions = device.describe(), {**device.versions(), **runner.versions()}
     notes = [COLD_LOADS_NOTE] if protocol.cold_loads else []
 
     def ready() -> None:
@@ -191,7 +193,7 @@ def measure_program(
             "name": device.name,
             "kind": device.name.partition(":")[0],
             "platform": asdict(platform),
-            **device.describe(),
+            **facts,
         },
         runner={
             "name": runner.name,
@@ -201,7 +203,7 @@ def measure_program(
         },
         outputs=[output.to_json() for output in outputs],
         notes=[*readings.notes, *notes, *([device.warning] if device.warning else [])],
-        versions={**device.versions(), **runner.versions()},
+        versions=versions,
     )
 
 

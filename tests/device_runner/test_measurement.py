@@ -364,6 +364,28 @@ def test_a_bundle_for_another_runtime_is_refused(bundle: Path, edit_manifest: Ca
         measure(bundle, runner="abacus")
 
 
+def test_a_device_that_is_gone_after_the_run_costs_no_result(runner: Path, bundle: Path) -> None:
+    """All that is asked of it besides was asked before."""
+
+    class Leaving(HostDevice):
+        gone = False
+
+        def run(self, *arguments: Any) -> RawJob:
+            raw = super().run(*arguments)
+            self.gone = True
+            return raw
+
+        def state(self) -> dict[str, Any]:
+            assert not self.gone
+            return super().state()
+
+        def describe(self) -> dict[str, Any]:
+            assert not self.gone
+            return super().describe()
+
+    assert len(measure(bundle, Leaving(), SHORT, runner=ours(runner)).samples_ms) == 5
+
+
 def test_an_emulated_processor_has_no_latency(runner: Path, bundle: Path) -> None:
     """Its outputs are checked as those of any other, and its times are thrown away."""
 
