@@ -370,8 +370,8 @@ def test_a_device_that_is_gone_after_the_run_costs_no_result(runner: Path, bundl
     class Leaving(HostDevice):
         gone = False
 
-        def run(self, *arguments: Any) -> RawJob:
-            raw = super().run(*arguments)
+        def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
+            raw = super().run(job, output_dir, ready, progress)
             self.gone = True
             return raw
 
