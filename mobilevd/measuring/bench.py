@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,8 @@ from mobilevd.measuring.display import PipeConsole, show_progress
 from mobilevd.measuring.files import BenchFiles
 
 FAILED, INTERRUPTED = 1, 130
+ONE_AT_A_TIME = threading.Lock()
+"""For reading traces: ExecuTorch's reader prints as it pleases, and keeping it quiet is done for the whole process."""
 
 
 def choose_protocol(name: str, minutes: float | None, settings: Mapping[str, Any]) -> Protocol:
@@ -124,7 +127,8 @@ def _tracing(
             dump = take_trace(bundle, program, device, protocol, chosen, Path(folder), progress)
             progress("reading the trace", None)
             try:
-                return replace(measurement, profile=read_profile(dump, bundle.folder, program.name, RUNS))
+                with ONE_AT_A_TIME:
+                    return replace(measurement, profile=read_profile(dump, bundle.folder, program.name, RUNS))
             except UserError as error:
                 raise RunnerError(f"{device.name}: {bundle.name}/{program.name}: no profile: {error}") from None
 
