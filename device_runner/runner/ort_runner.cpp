@@ -20,7 +20,7 @@
 #include "arguments.h"
 #include "event.h"
 #include "machine.h"
-#include "stop_rule.h"
+#include "timed_runs.h"
 
 namespace {
 
@@ -225,12 +225,6 @@ Inputs read_inputs(const Graph& graph, const std::vector<std::string>& paths) {
   return inputs;
 }
 
-struct Sample {
-  int64_t start_ns = 0;
-  int64_t ns = 0;
-  int64_t cpu_ns = 0;
-};
-
 std::vector<OrtValue*> run_once(const Graph& graph, const Inputs& inputs, const char* stage, size_t index,
                                 Sample& sample) {
   std::vector<const char*> input_names, output_names;
@@ -262,34 +256,6 @@ void warm_up(const Graph& graph, const Arguments& arguments, const Inputs& input
   }
 }
 
-struct TimedRuns {
-  std::vector<OrtValue*> outputs;  // of the last one
-  size_t count = 0;
-  long involuntary_switches = 0;
-  std::string stop;
-};
-
-TimedRuns run_timed(const Graph& graph, const Arguments& arguments, const Inputs& inputs) {
-  TimedRuns runs;
-  StopRule rule(arguments);
-  std::vector<int64_t> samples;
-  int64_t first_start_ns = 0;
-  const long switches = involuntary_switches();
-  while (runs.stop.empty()) {
-    release(runs.outputs);
-    Sample sample;
-    runs.outputs = run_once(graph, inputs, "iteration", samples.size(), sample);
-    Event("iteration").number("index", samples.size()).number("start_ns", sample.start_ns).number("ns", sample.ns)
-        .number("cpu_ns", sample.cpu_ns).emit();
-    if (samples.empty()) first_start_ns = sample.start_ns;
-    samples.push_back(sample.ns);
-    runs.stop = rule.reason(samples, sample.start_ns + sample.ns - first_start_ns);
-  }
-  runs.involuntary_switches = involuntary_switches() - switches;
-  runs.count = samples.size();
-  return runs;
-}
-
 void write_outputs(const std::vector<OrtValue*>& outputs, const std::string& folder) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::string what = "output " + std::to_string(i);
@@ -305,20 +271,10 @@ void write_outputs(const std::vector<OrtValue*>& outputs, const std::string& fol
     check(api->GetTensorMutableData(outputs[i], &data), "output", what);
     const std::string name = "output_" + std::to_string(i) + ".bin";
     const std::string path = folder + "/" + name;
-    std::FILE* file = std::fopen(path.c_str(), "wb");
-    bool written = file != nullptr && std::fwrite(data, 1, bytes, file) == bytes;
-    written = (file == nullptr || std::fclose(file) == 0) && written;
-    if (!written) throw Failure{"output", path + ": could not be written: " + std::strerror(errno)};
+    if (!write_file(path, data, bytes)) throw Failure{"output", path + ": could not be written: " + std::strerror(errno)};
     Event("output").number("index", i).text("file", name).text("dtype", type.name)
         .raw("shape", json_list(shape.sizes)).number("bytes", bytes).emit();
   }
-}
-
-void emit_done(const TimedRuns& runs) {
-  const Memory used = memory();
-  Event("done").number("iterations", runs.count).text("stop", runs.stop).number("peak_rss_kb", used.peak_rss_kb)
-      .number("pss_kb", used.pss_kb).number("minor_faults", used.minor_faults)
-      .number("major_faults", used.major_faults).number("involuntary_switches", runs.involuntary_switches).emit();
 }
 
 void run(const Arguments& arguments) {
@@ -336,8 +292,14 @@ void run(const Arguments& arguments) {
   }
   const Inputs inputs = read_inputs(graph, arguments.inputs);
   warm_up(graph, arguments, inputs);
-  const TimedRuns runs = run_timed(graph, arguments, inputs);
-  write_outputs(runs.outputs, arguments.output_dir);
+  std::vector<OrtValue*> outputs;  // of the last run
+  const TimedRuns runs = time_runs(arguments, [&](size_t index) {
+    Sample sample;
+    release(outputs);
+    outputs = run_once(graph, inputs, "iteration", index, sample);
+    return sample;
+  });
+  write_outputs(outputs, arguments.output_dir);
   emit_done(runs);
 }
 

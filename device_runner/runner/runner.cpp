@@ -32,7 +32,7 @@
 #include "arguments.h"
 #include "event.h"
 #include "machine.h"
-#include "stop_rule.h"
+#include "timed_runs.h"
 
 #if __has_include(<executorch/extension/threadpool/threadpool.h>) && __has_include(<pthreadpool.h>)
 #include <executorch/extension/threadpool/threadpool.h>
@@ -183,12 +183,6 @@ Inputs read_inputs(const MethodMeta& meta, const std::vector<std::string>& paths
   return inputs;
 }
 
-struct Sample {
-  int64_t start_ns = 0;
-  int64_t ns = 0;
-  int64_t cpu_ns = 0;
-};
-
 std::vector<EValue> run_once(Module& module, const Arguments& arguments, const Inputs& inputs, const char* stage,
                              size_t index, Sample& sample) {
   sample.start_ns = uptime_ns();
@@ -207,39 +201,6 @@ void warm_up(Module& module, const Arguments& arguments, const Inputs& inputs) {
     run_once(module, arguments, inputs, "warmup", i, sample);
     Event("warmup").number("index", i).number("ns", sample.ns).number("cpu_ns", sample.cpu_ns).emit();
   }
-}
-
-struct TimedRuns {
-  std::vector<EValue> outputs;  // of the last one
-  size_t count = 0;
-  long involuntary_switches = 0;
-  std::string stop;
-};
-
-TimedRuns run_timed(Module& module, const Arguments& arguments, const Inputs& inputs) {
-  TimedRuns runs;
-  StopRule rule(arguments);
-  std::vector<int64_t> samples;
-  int64_t first_start_ns = 0;
-  const long switches = involuntary_switches();
-  while (runs.stop.empty()) {
-    Sample sample;
-    runs.outputs = run_once(module, arguments, inputs, "iteration", samples.size(), sample);
-    Event("iteration").number("index", samples.size()).number("start_ns", sample.start_ns).number("ns", sample.ns)
-        .number("cpu_ns", sample.cpu_ns).emit();
-    if (samples.empty()) first_start_ns = sample.start_ns;
-    samples.push_back(sample.ns);
-    runs.stop = rule.reason(samples, sample.start_ns + sample.ns - first_start_ns);
-  }
-  runs.involuntary_switches = involuntary_switches() - switches;
-  runs.count = samples.size();
-  return runs;
-}
-
-bool write_file(const std::string& path, const void* data, size_t size) {
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  const bool written = file != nullptr && std::fwrite(data, 1, size, file) == size;
-  return (file == nullptr || std::fclose(file) == 0) && written;
 }
 
 void write_outputs(const std::vector<EValue>& outputs, const std::string& folder) {
@@ -273,13 +234,6 @@ void write_etdump(ETDumpGen& tracer, const std::string& path) {
   Event("etdump").text("file", std::filesystem::path(path).filename().string()).number("bytes", trace.size).emit();
 }
 
-void emit_done(const TimedRuns& runs) {
-  const Memory used = memory();
-  Event("done").number("iterations", runs.count).text("stop", runs.stop).number("peak_rss_kb", used.peak_rss_kb)
-      .number("pss_kb", used.pss_kb).number("minor_faults", used.minor_faults)
-      .number("major_faults", used.major_faults).number("involuntary_switches", runs.involuntary_switches).emit();
-}
-
 void run(const Arguments& arguments) {
   const uint32_t threads = set_threads(arguments.threads);
   auto owned_tracer = arguments.etdump.empty() ? nullptr : std::make_unique<ETDumpGen>();
@@ -299,8 +253,13 @@ void run(const Arguments& arguments) {
   const Inputs inputs = read_inputs(*meta, arguments.inputs);
   warm_up(module, arguments, inputs);
   if (tracer != nullptr) tracer->reset();  // neither loading nor warm-up may be taken for timed runs
-  const TimedRuns runs = run_timed(module, arguments, inputs);
-  write_outputs(runs.outputs, arguments.output_dir);
+  std::vector<EValue> outputs;  // of the last run
+  const TimedRuns runs = time_runs(arguments, [&](size_t index) {
+    Sample sample;
+    outputs = run_once(module, arguments, inputs, "iteration", index, sample);
+    return sample;
+  });
+  write_outputs(outputs, arguments.output_dir);
   if (tracer != nullptr) write_etdump(*tracer, arguments.etdump);
   emit_done(runs);
 }
