@@ -19,7 +19,6 @@ from export.targets import Target, parse_target
 from export.unet_program import count_before, folding_report, unet_program
 from mobilevd.errors import UserError
 from mobilevd.flops import count_flops
-from mobilevd.transforms.resolution import latent_size
 from mobilevd.unet import SpatioTemporalUNet
 
 MOBILEVD_LATENTS = (32, 64)
@@ -114,8 +113,8 @@ def export_model(
 
 def default_settings(unet: SpatioTemporalUNet) -> OneStepSettings:
     """The model's own size and number of frames (MobileVD's 512x256 pixels if it records none), SVD's conditioning."""
-    height, width = latent_size(unet) or MOBILEVD_LATENTS
-    return OneStepSettings(height, width, int(unet.config["num_frames"]))
+    height, width = unet.latent_size or MOBILEVD_LATENTS
+    return OneStepSettings(height, width, unet.num_frames)
 
 
 def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:

@@ -16,7 +16,7 @@ from mobilevd.nn.attention import GEGLU, Attention, FeedForward
 from mobilevd.nn.ops import set_phone_form
 from mobilevd.nn.resnet import ResidualPart, SpatioTemporalResBlock
 from mobilevd.nn.transformer import AttentionBlock, SpatioTemporalTransformer, TemporalAttentionBlock
-from mobilevd.transforms.cross_attention import CrossAttention
+from mobilevd.transforms.cross_attention import project_cross_attention
 from mobilevd.unet import SpatioTemporalUNet
 
 
@@ -33,7 +33,7 @@ def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor | None, consume: 
     Returns:
         A model for inference.
     """
-    folded = CrossAttention().begin(unet)  # one image token: the same output from one linear layer
+    folded = project_cross_attention(unet)  # one image token: the same output from one linear layer
     folded = copy.deepcopy(unet) if folded is unet and not consume else folded
     folded = folded.eval().requires_grad_(False)
     for module in folded.modules():

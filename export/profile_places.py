@@ -17,6 +17,21 @@ from collections.abc import Iterable, Sequence
 
 from export.places import Place
 from export.profile import Event, OperatorTime, by_operator
+from mobilevd.model.anatomy import (
+    DOWNSAMPLER,
+    RESIDUAL_BLOCK,
+    SPATIAL_RESIDUAL,
+    SPATIAL_TRANSFORMER,
+    TEMPORAL_RESIDUAL,
+    TEMPORAL_TRANSFORMER,
+    TRANSFORMER,
+    TRANSFORMER_OUTPUT,
+    UPSAMPLER,
+    block_at,
+    in_unet,
+    is_attention,
+    stage_at,
+)
 
 LAYER = "layer"
 EVENT_KINDS = (
@@ -35,15 +50,19 @@ EVENT_KINDS = (
 )
 """How the runtime's name of an operator begins, and which nodes of the graph it may stand for."""
 NODE_KINDS = {"XNNConv2d": LAYER, "XNNFullyConnected": LAYER}
-PARTS = (
-    (r"\.temporal_res_block\b", "residual block, temporal"),
-    (r"\.resnets\.", "residual block, spatial"),
-    (r"\.temporal_transformer_blocks\.\d+\.attn", "temporal attention"),
-    (r"\.temporal_transformer_blocks\.", "temporal transformer, the rest"),
-    (r"\.transformer_blocks\.\d+\.attn", "spatial attention"),
-    (r"\.attentions\.", "spatial transformer, the rest"),
-    (r"\.(downsamplers|upsamplers)\.", "resampling"),
-)
+PARTS = {
+    RESIDUAL_BLOCK: "residual block, spatial",
+    SPATIAL_RESIDUAL: "residual block, spatial",
+    TEMPORAL_RESIDUAL: "residual block, temporal",
+    TRANSFORMER: "spatial transformer, the rest",
+    SPATIAL_TRANSFORMER: "spatial transformer, the rest",
+    TEMPORAL_TRANSFORMER: "temporal transformer, the rest",
+    TRANSFORMER_OUTPUT: "spatial transformer, the rest",
+    DOWNSAMPLER: "resampling",
+    UPSAMPLER: "resampling",
+}
+ATTENTION_PARTS = {SPATIAL_TRANSFORMER: "spatial attention", TEMPORAL_TRANSFORMER: "temporal attention"}
+REST = "the rest"
 
 
 MAX_MOVED = 0.05
@@ -110,17 +129,20 @@ def by_block(events: Iterable[Event], paths: Iterable[str]) -> list[OperatorTime
     Of other programs (a decoder) also by the blocks that are called so, else by the model's outermost parts.
     """
 
-    def block(path: str) -> str:
-        match = re.match(r"(?:\w+\.)??((?:down|up)_blocks\.\d+|mid_block)", path) or re.match(r"(?:unet\.)?(\w+)", path)
-        return match[1] if match else "the rest"
+    def stage(path: str) -> str:
+        outermost = re.match(r"\w+", in_unet(path))
+        return stage_at(path) or (outermost[0] if outermost else REST)
 
-    return by_operator(Event(block(path), event.ms) for event, path in zip(events, paths, strict=True))
+    return by_operator(Event(stage(path), event.ms) for event, path in zip(events, paths, strict=True))
 
 
 def by_part(events: Iterable[Event], paths: Iterable[str]) -> list[OperatorTime]:
     """Time per kind of block, over the whole UNet (`PARTS`)."""
 
     def part(path: str) -> str:
-        return next((name for pattern, name in PARTS if re.search(pattern, path)), "the rest")
+        block = block_at(path)
+        if block is None:
+            return REST
+        return (ATTENTION_PARTS if is_attention(path) else PARTS).get(block.kind, REST)
 
     return by_operator(Event(part(path), event.ms) for event, path in zip(events, paths, strict=True))

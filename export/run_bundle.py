@@ -26,7 +26,7 @@ from export.targets import find_target
 from export.unet_program import NAME as UNET
 from export.whole_path import PIPELINE
 from mobilevd.errors import UserError
-from mobilevd.generate import read_picture, starting_noise, to_pixels
+from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
 
 STEPS = (IMAGE_ENCODER, VAE_ENCODER, UNET, DECODER)
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def generate_with_bundle(bundle: ReadBundle, picture: Path, seed: int, threads: 
     for name in (IMAGE_ENCODER, VAE_ENCODER, UNET):
         inputs = [_known(bundle, name, known, each.name) for each in programs[name].inputs]
         known |= _run(bundle, name, inputs, threads)
-    return to_pixels(_decode(bundle, known[LATENTS], threads))
+    return tensor_to_frames(_decode(bundle, known[LATENTS], threads))
 
 
 def check_can_run(bundle: ReadBundle) -> dict[str, Any]:

@@ -92,12 +92,11 @@ def folding_report(before: OperatorCounts, program: Program) -> dict[str, dict[s
 
 
 def _shapes(unet: SpatioTemporalUNet, settings: OneStepSettings) -> dict[str, tuple[int, ...]]:
-    channels, context = int(unet.config["out_channels"]), unet.config["cross_attention_dim"]
     size = (settings.latent_height, settings.latent_width)
     return {
-        "noise": (settings.num_frames, channels, *size),
-        "image_latents": (1, int(unet.config["in_channels"]) - channels, *size),
-        "image_embedding": (1, 1, context if isinstance(context, int) else context[0]),
+        "noise": (settings.num_frames, unet.latent_channels, *size),
+        "image_latents": (1, unet.condition_channels, *size),
+        "image_embedding": (1, 1, unet.context_dim),
     }
 
 

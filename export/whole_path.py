@@ -35,10 +35,9 @@ def settings_for_codec(settings: OneStepSettings, unet: SpatioTemporalUNet, code
     Raises:
         UserError: the UNet's latents or embedding are not the codec's.
     """
-    context = unet.config["cross_attention_dim"]
     for what, its, wanted in (
-        ("latent channels", int(unet.config["out_channels"]), codec.latent_channels),
-        ("values in an image embedding", context if isinstance(context, int) else context[0], codec.embedding_dim),
+        ("latent channels", unet.latent_channels, codec.latent_channels),
+        ("values in an image embedding", unet.context_dim, codec.embedding_dim),
     ):
         if its != wanted:
             raise UserError(

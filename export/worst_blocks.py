@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from export.parity import snr_db
 from export.program import Program
 from export.targets.base import LayerPrecisions, Target
+from mobilevd.model.anatomy import block_modules, in_unet
 from mobilevd.nn.ops import set_phone_form
-from mobilevd.nn.resnet import SpatioTemporalResBlock
-from mobilevd.nn.transformer import SpatioTemporalTransformer
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,7 @@ class Tapped(nn.Module):
 
 def tapped_blocks(module: nn.Module) -> dict[str, nn.Module]:
     """The blocks worth naming: a UNet's residual and transformer blocks, else the module's own parts."""
-    kinds = (SpatioTemporalResBlock, SpatioTemporalTransformer)
-    blocks: dict[str, nn.Module] = {
-        name.removeprefix("unet."): m for name, m in module.named_modules() if isinstance(m, kinds)
-    }
+    blocks = {in_unet(path): block for path, block in block_modules(module).items()}
     return blocks or dict(module.named_children())
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from mobilevd.model.anatomy import block_modules
 from mobilevd.nn.attention import CrossAttentionProjection
-from mobilevd.nn.resnet import SpatioTemporalResBlock
-from mobilevd.nn.transformer import AttentionBlock, SpatioTemporalTransformer
+from mobilevd.nn.transformer import AttentionBlock
 from mobilevd.unet import SpatioTemporalUNet
 
 CONVOLUTION, LINEAR, ATTENTION = "convolution", "linear", "attention"
@@ -129,18 +129,16 @@ def count_flops(
     with torch.device("meta"):
         unet = SpatioTemporalUNet(**config)
     counting = _Counting()
+    for block in block_modules(unet).values():
+        _remember(block, counting, project_everywhere)
     for block in list(unet.modules()):
         if isinstance(block, nn.GroupNorm | nn.LayerNorm):
             setattr(block, "forward", lambda x: x)  # noqa: B010 (counts nothing, keeps the shape, is slow on meta)
-        if isinstance(block, SpatioTemporalResBlock | SpatioTemporalTransformer):
-            _remember(block, counting, project_everywhere)
         if project_everywhere and isinstance(block, AttentionBlock) and block.norm2 is None:
             _project_everywhere(block, counting)
-    context_dim = unet.config["cross_attention_dim"]
-    context_dim = context_dim if isinstance(context_dim, int) else context_dim[0]
     ids = int(unet.config["projection_class_embeddings_input_dim"]) // int(unet.config["addition_time_embed_dim"])
-    channels = int(unet.config["in_channels"])
-    shapes = (batch, num_frames, channels, height, width), (batch,), (batch, 1, context_dim), (batch, ids)
+    channels = unet.latent_channels + unet.condition_channels
+    shapes = (batch, num_frames, channels, height, width), (batch,), (batch, 1, unet.context_dim), (batch, ids)
     with torch.no_grad(), counting:
         unet(*(torch.empty(shape, device="meta") for shape in shapes))
     parameters = sum(weight.numel() for weight in unet.parameters())

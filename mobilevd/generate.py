@@ -1,4 +1,4 @@
-"""A clip from one picture, with a model folder: what `mobilevd generate` does."""
+"""`mobilevd generate`: a clip from one picture, with a model folder or the exported programs of a bundle."""
 
 from __future__ import annotations
 
@@ -8,32 +8,67 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from rich.console import Console
 
 from mobilevd.codecs import load_codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.sampling import frame_guidance, generate_one_step, sample_euler
 from mobilevd.diffusion.sigmas import karras_sigmas
 from mobilevd.errors import UserError
-from mobilevd.transforms.resolution import latent_size
+from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
 from mobilevd.unet import SpatioTemporalUNet
+from training.data.video import write_video
 
 
-def read_picture(path: Path, height: int, width: int) -> torch.Tensor:
-    """A picture file as (1, 3, H, W) in [-1, 1]: centre-cropped to the asked aspect, then resized."""
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a picture that can be read ({error})") from None
-    scale = min(picture.width / width, picture.height / height)
-    crop_width, crop_height = scale * width, scale * height
-    left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
-    small = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
-    return torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float() / 127.5 - 1
+def generate_command(
+    image: Path,
+    out: Path,
+    *,
+    model: Path | None,
+    bundle: Path | None,
+    codec: Path | None,
+    steps: int | None,
+    height: int | None,
+    width: int | None,
+    frames_per_chunk: int | None,
+    seed: int,
+    console: Console | None = None,
+) -> None:
+    """Animate a picture, write the clip and say what was made; either `model` or `bundle` is given.
+
+    Raises:
+        UserError: both or neither, options that a bundle has fixed, half a size; see `generate_frames` and
+            `generate_with_bundle`.
+    """
+    if (model is None) == (bundle is None):
+        raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
+    if bundle is not None:
+        fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
+        from device_runner.bundle import read_bundle
+        from export.run_bundle import generate_with_bundle
+
+        checked = read_bundle(bundle)
+        frames = generate_with_bundle(checked, image, seed)
+        fps, how = float(checked.model["fps"]), f"with {checked.target}, {checked.precision}"
+    else:
+        assert model is not None
+        if (height is None) != (width is None):
+            raise UserError("give --height and --width together, or neither")
+        size = (height, width) if height is not None and width is not None else None
+        codec_folder, count, settings = settings_for(model, codec, steps)
+        unet = SpatioTemporalUNet.from_pretrained(model)
+        settings |= {"seed": seed, "steps": count, "size": size, "frames_per_chunk": frames_per_chunk}
+        frames = generate_frames(unet, codec_folder, image, **settings)
+        fps, how = settings.get("fps", 7), f"{count} step(s)"
+    write_video(out, frames, fps)
+    (console or Console()).print(
+        f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def run_settings(model: Path) -> dict[str, Any]:
@@ -71,14 +106,14 @@ def generate_frames(
     codec = load_codec(codec_folder)
     if hasattr(codec, "decode_chunk_size"):  # SVD's; the others decode frame by frame
         cast(Any, codec).decode_chunk_size = frames_per_chunk
-    known = latent_size(unet)
+    known = unet.latent_size
     if size is None and known is None:
         raise UserError("the model's config records no sample_size: give the size in pixels")
     if size is None and known is not None:
         size = (known[0] * codec.spatial_factor, known[1] * codec.spatial_factor)
     assert size is not None
     height, width = codec.latent_size(*size)
-    num_frames = int(unet.config["num_frames"])
+    num_frames = unet.num_frames
     unet.check_size(num_frames, height, width)
     noise, generator = starting_noise(seed, num_frames, codec.latent_channels, height, width)
     image = read_picture(picture, *size)
@@ -88,18 +123,7 @@ def generate_frames(
     else:
         sigmas = karras_sigmas(steps, sigma_max=sigma_max)
         latents = sample_euler(unet, noise, sigmas, conditions, frame_guidance(num_frames, *guidance))
-    return to_pixels(codec.decode(latents)[0])
-
-
-def starting_noise(seed: int, *shape: int) -> tuple[torch.Tensor, torch.Generator]:
-    """The clip's noise (1, T, C, h, w), the first draw of a seed; the picture's augmentation is the generator's next."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn((1, *shape), generator=generator), generator
-
-
-def to_pixels(frames: torch.Tensor) -> np.ndarray:
-    """Frames (T, 3, H, W) in [-1, 1] as uint8 (T, H, W, 3)."""
-    return ((frames.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return tensor_to_frames(codec.decode(latents)[0])
 
 
 def settings_for(model: Path, codec: Path | None, steps: int | None) -> tuple[Path, int, dict[str, Any]]:

@@ -27,11 +27,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mobilevd.checkpoint import build_model
+from mobilevd.config.transforms import FunnelsSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.flops import FlopCount, count_flops
+from mobilevd.model.anatomy import TEMPORAL_TRANSFORMER, Block
 from mobilevd.transforms.funnels import Funnels
-from mobilevd.transforms.resolution import latent_size
 from mobilevd.unet import SpatioTemporalUNet
 
 NUM_FRAMES = 14
@@ -64,23 +65,21 @@ class PaperRow:
 
 def most_expensive_temporal_blocks(unet: SpatioTemporalUNet, count: int) -> list[str]:
     """The `count` temporal blocks that survive pruning in the table: transformers first, highest resolution first."""
-    levels = len(unet.down_blocks)
+    hosts = {block.name: block for block in unet.blocks() if block.temporal}
 
-    def level(name: str) -> int:
-        stage, number = name.split(".")[:2]
-        if stage == "mid_block":
-            return levels  # as level 3, but last: the same resolution, in the middle
-        return int(number) if stage == "down_blocks" else levels - 1 - int(number)
+    def rank(block: Block) -> tuple[bool, int, bool]:
+        assert block.level is not None  # a whole model knows its levels
+        return block.kind != TEMPORAL_TRANSFORMER, block.level, block.in_middle
 
-    names = unet.temporal_block_names()
-    ranked = sorted(names, key=lambda name: (".attentions." not in name, level(name)))
-    return [name for name in names if name in ranked[:count]]
+    kept = sorted(hosts, key=lambda name: rank(hosts[name]))[:count]
+    return [name for name in hosts if name in kept]
 
 
 def _funnel_widths(config: dict[str, Any], attention: float | None, convolution: float | None) -> dict[str, Any]:
     with torch.device("meta"):
         unet = SpatioTemporalUNet(**config)
-    return {**config, "inner_widths": Funnels(attention, convolution).widths(unet)}
+    settings = FunnelsSettings(attention=attention, convolution=convolution)
+    return {**config, "inner_widths": Funnels(settings).widths(unet)}
 
 
 def paper_rows() -> list[PaperRow]:
@@ -159,13 +158,13 @@ def count_model_folder(
         folder = folder / "model"
     with torch.device("meta"):
         unet = build_model(SpatioTemporalUNet, folder)
-    recorded = latent_size(unet) or (None, None)
+    recorded = unet.latent_size or (None, None)
     height, width = height or recorded[0], width or recorded[1]
     if height is None or width is None:
         raise UserError(
             f"{folder / 'config.json'}: sample_size records no size; give the height and width of the latents"
         )
-    num_frames = num_frames or int(unet.config["num_frames"])
+    num_frames = num_frames or unet.num_frames
     count = count_flops(unet, num_frames, height, width)
     return {
         "name": str(folder),

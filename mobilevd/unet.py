@@ -6,7 +6,8 @@ checkpoint loads strictly. What compression changed stands in further config key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +19,25 @@ from torch import Tensor, nn
 
 from mobilevd import checkpoint
 from mobilevd.errors import UserError
+from mobilevd.model.anatomy import Block, blocks_of
+from mobilevd.model.backbone import Backbone
 from mobilevd.nn.architecture import Architecture
 from mobilevd.nn.blocks import BlockSpec, Conditioning, DownBlock, MidBlock, Stage, UpBlock
 from mobilevd.nn.embeddings import EmbeddingMLP, SinusoidalEmbedding
 from mobilevd.nn.multiscale import OPERATORS, SpatialScale, TemporalScale
 from mobilevd.nn.ops import GroupNorm
-from mobilevd.nn.resnet import NORM_GROUPS, SpatioTemporalResBlock, TimeMixer
+from mobilevd.nn.resnet import NORM_GROUPS, TimeMixer
 from mobilevd.nn.transformer import SpatioTemporalTransformer
 
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"
 CROSS_UP, PLAIN_UP = "CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"
+SVD_CHANNELS = (320, 640, 1280, 1280)
+
+
+def size_multiple(config: Mapping[str, Any]) -> int:
+    """What height and width of the latents must be divisible by in a UNet of this config: every halving in it."""
+    levels = len(config.get("block_out_channels", SVD_CHANNELS))
+    return 2 ** (levels - 1) * int(config.get("spatial_scale", 1))
 
 
 def _per_level(value: int | Sequence[int], levels: int, name: str) -> list[int]:
@@ -37,7 +47,7 @@ def _per_level(value: int | Sequence[int], levels: int, name: str) -> list[int]:
     return values
 
 
-class SpatioTemporalUNet(ModelMixin, ConfigMixin):
+class SpatioTemporalUNet(ModelMixin, ConfigMixin, Backbone):
     """SVD's UNet in tensors of rank <= 4, compressed or not.
 
     Args (as in diffusers; defaults are SVD's):
@@ -64,7 +74,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
         out_channels: int = 4,
         down_block_types: Sequence[str] = (CROSS_DOWN, CROSS_DOWN, CROSS_DOWN, PLAIN_DOWN),
         up_block_types: Sequence[str] = (PLAIN_UP, CROSS_UP, CROSS_UP, CROSS_UP),
-        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        block_out_channels: Sequence[int] = SVD_CHANNELS,
         addition_time_embed_dim: int = 256,
         projection_class_embeddings_input_dim: int = 768,
         layers_per_block: int | Sequence[int] = 2,
@@ -170,30 +180,15 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
 
     # -- what the model is ------------------------------------------------------------------------------------------
 
-    def temporal_block_names(self) -> list[str]:
-        """Names of the blocks that have a temporal part, in the order of the forward pass (SVD: 38)."""
-        found = [
-            name
-            for name, module in self.named_modules()
-            if isinstance(module, SpatioTemporalResBlock | SpatioTemporalTransformer) and module.time_mixer is not None
-        ]
-        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-
-        def position(name: str) -> tuple[int, int, int, bool]:
-            parts = name.split(".")
-            stage = 0 if parts[0] == "mid_block" else int(parts[1])
-            return order[parts[0]], stage, int(parts[-1]), parts[-2] == "attentions"
-
-        return sorted(found, key=position)
+    def blocks(self) -> list[Block]:
+        return blocks_of(self, len(self.down_blocks))
 
     def time_mixers(self) -> dict[str, TimeMixer]:
-        """The blend of each temporal block, by the block's name, in the order of the forward pass."""
         return {n: cast(TimeMixer, self.get_submodule(n).time_mixer) for n in self.temporal_block_names()}
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of the latents must be divisible by this."""
-        return 2 ** (len(self.down_blocks) - 1) * int(self.config["spatial_scale"])
+        return size_multiple(self.config)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them: less memory, about a third slower."""
@@ -259,23 +254,37 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin):
         out = self.denoise_frames(sample.flatten(0, 1), embedding, image_embedding, num_frames)
         return out.reshape(batch, num_frames, -1, height, width)
 
-    def check_size(self, num_frames: int, height: int, width: int) -> None:
-        """Raise UserError unless latents of this size go through all levels and scales."""
-        multiple = self.size_multiple
-        if height % multiple or width % multiple:
-            raise UserError(
-                f"latents of {height}x{width} do not fit this UNet: height and width must be divisible by {multiple}"
-            )
-        if num_frames % int(self.config["temporal_scale"]):
-            raise UserError(
-                f"{num_frames} frames do not fit this UNet: they must be divisible by its temporal scale "
-                f"{self.config['temporal_scale']}"
-            )
+    # -- what a discriminator needs of it ---------------------------------------------------------------------------
+
+    @property
+    def encoder_channels(self) -> list[int]:
+        return [int(channels) for channels in self.config["block_out_channels"]]
+
+    def encoder(self) -> SpatioTemporalUNet:
+        copied = copy.deepcopy(self)
+        del copied.up_blocks, copied.mid_block
+        return copied
+
+    def encoder_features(
+        self, sample: Tensor, timestep: Tensor, image_embedding: Tensor, added_time_ids: Tensor
+    ) -> list[Tensor]:
+        """One feature map per down block: its last layer's output, before the downsampling (finer).
+
+        No frame is left out, whatever the temporal scale.
+        """
+        num_frames = sample.shape[1]
+        embedding = self.embed_time(timestep, added_time_ids)
+        cond = Conditioning(embedding, image_embedding, torch.arange(num_frames, device=sample.device))
+        x = self.conv_in(sample.flatten(0, 1))
+        features = []
+        for block in self.down_blocks:
+            x, skips = block(x, cond)
+            features.append(skips[len(cast(DownBlock, block).resnets) - 1])
+        return features
 
     # -- folders ----------------------------------------------------------------------------------------------------
 
     def derive(self, **changes: Any) -> SpatioTemporalUNet:
-        """A new, randomly initialized model of this config with `changes`; on the same device, of the same dtype."""
         config = {k: v for k, v in dict(self.config).items() if not k.startswith("_")}
         weight = self.conv_in.weight
         model = SpatioTemporalUNet(**{**config, **changes})

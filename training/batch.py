@@ -12,6 +12,7 @@ from torch import Tensor
 from mobilevd.codecs.base import Codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.preconditioning import Conditions
+from mobilevd.pixels import to_float
 
 # ln of the noise-augmentation strength of the conditioning frame in SVD's training (recalled, not published with it)
 AUG_P_MEAN, AUG_P_STD = -3.0, 0.5
@@ -66,7 +67,7 @@ class BatchSource:
         """`size` clips with replacement; the noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2)."""
         index = torch.randint(len(self.data.latents), (size,), generator=generator)
         latents = self.data.latents[index].float().to(self.device)
-        images = (self.data.first_frames[index].float() / 127.5 - 1).to(self.device)
+        images = to_float(self.data.first_frames[index]).to(self.device)
         embeddings = self.data.embeddings[index].float().to(self.device)
         strength = torch.exp(AUG_P_MEAN + AUG_P_STD * torch.randn(size, generator=generator)).to(self.device)
         conditions = condition_on_image(

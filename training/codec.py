@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from mobilevd.codecs.tiny import TinyCodec
+from mobilevd.pixels import to_float
 from training.data.scenes import render_scene
 
 SIZES = ((64, 128), (32, 64))  # height, width: before and after the tiny configuration's resolution stage
@@ -34,11 +35,6 @@ def scene_frames(seeds: Sequence[int], height: int, width: int, times: int = TIM
     """Frames of the scenes with these seeds, `times` of each, a second apart: uint8 (N * times, 3, H, W)."""
     clips = np.stack([render_scene(seed, times, height, width, fps=1.0) for seed in seeds])  # (N, t, H, W, 3)
     return torch.from_numpy(clips).flatten(0, 1).permute(0, 3, 1, 2).contiguous()
-
-
-def to_float(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels to float in [-1, 1]."""
-    return frames.float() / 127.5 - 1
 
 
 @torch.no_grad()

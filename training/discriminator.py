@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevd.diffusion.preconditioning import Conditions, c_in, c_noise
-from mobilevd.nn.blocks import Conditioning, DownBlock
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.diffusion.preconditioning import Conditions, network_inputs
+from mobilevd.model.backbone import Backbone
 
 MAP_CHANNELS = 64  # width in which a head compares features with the condition (StyleGAN-T and ADD have 64)
 SPATIAL, TEMPORAL = (3, 3), (3, 1)
 
 
 class FrozenEncoder(nn.Module):
-    """The down blocks of a UNet, never trained: noisy latents to a feature map after each down block.
+    """A backbone's encoder, never trained: noisy latents to a feature map per level.
 
     Gradients pass through it to the generator; its own weights have none.
     """
 
-    def __init__(self, unet: SpatioTemporalUNet) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.unet = copy.deepcopy(unet)
-        del self.unet.up_blocks, self.unet.mid_block  # only the way down is used
-        self.unet.requires_grad_(False).eval()
-        self.channels = [int(c) for c in unet.config["block_out_channels"]]
+        self.backbone = backbone.encoder()
+        cast(nn.Module, self.backbone).requires_grad_(False).eval()
+        self.channels = backbone.encoder_channels
 
     def forward(self, x: Tensor, sigma: Tensor, conditions: Conditions) -> list[Tensor]:
-        """x (B, T, 4, h, w) at noise levels sigma (B,) -> features (B*T, C_i, h_i, w_i), one per down block."""
-        unet, num_frames = self.unet, x.shape[1]
-        image = conditions.image_latents[:, None].expand(-1, num_frames, -1, -1, -1)
-        sample = torch.cat([c_in(sigma)[:, None, None, None, None] * x, image], dim=2).flatten(0, 1)
-        embedding = unet.embed_time(c_noise(sigma), conditions.added_time_ids)
-        cond = Conditioning(embedding, conditions.image_embedding, torch.arange(num_frames, device=x.device))
-        h = unet.conv_in(sample)
-        features = []
-        for block in unet.down_blocks:
-            h, skips = block(h, cond)
-            # the block's last layer, before its downsampling: finer
-            features.append(skips[len(cast(DownBlock, block).resnets) - 1])
-        return features
+        """x (B, T, 4, h, w) at noise levels sigma (B,) -> features (B*T, C_i, h_i, w_i), finest first."""
+        return self.backbone.encoder_features(*network_inputs(x, sigma, conditions))
 
 
 class HeadBlock(nn.Module):

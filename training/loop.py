@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,16 +22,14 @@ from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from mobilevd.config.schema import TrainingSettings
 from mobilevd.errors import UserError
+from mobilevd.transforms import Transform
 from mobilevd.unet import SpatioTemporalUNet
 from training.batch import BatchSource, step_generator
 from training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from training.interrupt import deferred_interrupt
-from training.objectives.base import Objective, Phase
-from training.settings import Settings
-
-if TYPE_CHECKING:
-    from mobilevd.transforms.base import Transform
+from training.objectives.base import GENERATOR, Objective
 
 MAX_SKIPPED_IN_A_ROW = 20  # so many steps without a finite loss are no accident
 
@@ -47,7 +45,7 @@ class Report:
     memory_mb: float
 
 
-def _schedule(settings: Settings, step: int) -> float:
+def _schedule(settings: TrainingSettings, step: int) -> float:
     """Factor on the learning rate: linear warm-up, then constant or a cosine down to a hundredth."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
@@ -89,9 +87,9 @@ class Trainer:
         self,
         unet: SpatioTemporalUNet,
         objective: Objective,
-        transforms: Sequence[Transform],
+        transforms: Sequence[Transform[Any]],
         source: BatchSource,
-        settings: Settings,
+        settings: TrainingSettings,
         folder: Path,
         seed: int,
         plan: Any = None,
@@ -102,7 +100,7 @@ class Trainer:
         self.source, self.settings, self.folder, self.seed = source, settings, folder, seed
         unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         unet.train()
-        self.modules: dict[str, nn.Module] = {"generator": unet, **objective.modules()}
+        self.modules: dict[str, nn.Module] = {GENERATOR: unet, **objective.modules()}
         self.optimizers: dict[str, Any] = {name: self._optimizer(name, module) for name, module in self.modules.items()}
         self.progress = Progress(plan=self._fingerprint(plan))
         self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay, use_ema_warmup=False)
@@ -148,7 +146,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            unwrapped = {**self.modules, "generator": self.accelerator.unwrap_model(self.wrapped)}
+            unwrapped = {**self.modules, GENERATOR: self.accelerator.unwrap_model(self.wrapped)}
             optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
             states = {"ema": self.ema.state_dict()}
             save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
@@ -190,25 +188,24 @@ class Trainer:
             figures.update(self._turn(step, phase))
         return figures
 
-    def _turn(self, step: int, phase: Phase) -> dict[str, float]:
+    def _turn(self, step: int, phase: str) -> dict[str, float]:
         """One optimizer's turn: accumulate gradients, look at them, step. Returns its figures (averages)."""
-        settings, optimizer = self.settings, self.optimizers[phase.name]
-        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase.name[:4]))
+        settings, optimizer = self.settings, self.optimizers[phase]
+        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase[:4]))  # seeds: another name gives other weights
         unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
-        if phase.draws_gates:
-            for transform in self.transforms:
-                transform.before_step(unet, step_generator(self.seed, step, number, 1))
+        for transform in self.transforms:
+            transform.before_step(unet, step_generator(self.seed, step, number, 1))
         total: dict[str, float] = {}
         for micro in range(settings.gradient_accumulation):
             generator = step_generator(self.seed, step, number, 2 + micro, self.accelerator.process_index)
             batch = self.source.draw(settings.batch_size, generator)
             with self.accelerator.autocast():
-                loss, figures = self.objective.loss(phase.name, self.wrapped, batch, generator)
+                loss, figures = self.objective.loss(phase, self.wrapped, batch, generator)
             self.accelerator.backward(loss / settings.gradient_accumulation)
             for key, value in figures.items():
                 total[key] = total.get(key, 0.0) + value / settings.gradient_accumulation
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if phase.name != "generator":
+        if phase != GENERATOR:
             self._average_gradients(parameters)
         norm = self.accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
         finite = all(map(math.isfinite, total.values())) and math.isfinite(float(norm if norm is not None else 0.0))
@@ -218,13 +215,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * _schedule(settings, step)
             optimizer.step()
-            if phase.name == "generator" and settings.ema_decay > 0:
+            if phase == GENERATOR and settings.ema_decay > 0:
                 self.ema.step(unet.parameters())
         for other in self.optimizers.values():  # the adversarial generator leaves gradients in the discriminator too
             other.zero_grad(set_to_none=True)
-        if phase.draws_gates:
-            for transform in self.transforms:
-                transform.after_step(unet)
+        for transform in self.transforms:
+            transform.after_step(unet)
         return total
 
     def _anywhere(self, flag: bool) -> bool:
@@ -242,7 +238,7 @@ class Trainer:
             if parameter.grad is not None:
                 parameter.grad = cast(torch.Tensor, self.accelerator.reduce(parameter.grad, "mean"))
 
-    def _count_non_finite(self, finite: bool, phase: Phase, step: int) -> None:
+    def _count_non_finite(self, finite: bool, phase: str, step: int) -> None:
         """A step whose loss or gradient is not finite changes nothing; too many in a row end the training."""
         if finite:
             self.progress.skipped_in_a_row = 0
@@ -251,7 +247,7 @@ class Trainer:
         self.progress.skipped_in_a_row += 1
         if self.progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"{self.folder}: the {phase.name}'s loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a "
+                f"{self.folder}: the {phase}'s loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a "
                 f"row, the last at step {step}; lower training.learning_rate (now {self.settings.learning_rate:g}) "
                 "or use training.mixed_precision=no"
             )

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from eval.distortions import DISTORTIONS, ghost
 from eval.motion_encoder import MotionEncoder, MotionEncoderConfig, to_model_input
 from mobilevd.errors import UserError
+from mobilevd.pixels import to_float
 from training.data.scenes import render_scene
 
 SEED_BASE = 10_000_000  # scenes of the corpora start at 0: nothing that is evaluated was trained on
@@ -129,7 +130,7 @@ class Batches:
         halves = torch.stack([part.sum(0) for part in path.chunk(2)])  # (2, 8)
         if not forwards:
             halves = halves.flip(0).roll(DIRECTIONS // 2, 1)
-        frames = self.pool[scene].float() / 127.5 - 1
+        frames = to_float(self.pool[scene])
         clip, twin = frames[index], frames[other]
         if self._int(0, 1):  # mirror left to right: directions k -> 4 - k
             clip, twin = clip.flip(3), twin.flip(3)

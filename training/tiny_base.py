@@ -10,6 +10,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,36 +19,35 @@ from torch import Tensor
 from mobilevd.checkpoint import save_model_folder
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
+from mobilevd.config.objectives import DenoiseSettings
+from mobilevd.config.schema import DiffusionSettings, TrainingSettings
 from mobilevd.files import atomic_write_json
+from mobilevd.pixels import to_float
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from training.batch import BatchSource
 from training.data.scenes import render_scene
 from training.loop import Report, Trainer
-from training.objectives.denoise import DenoiseObjective
+from training.objectives.base import TrainingContext
+from training.objectives.denoise import Denoise
 
 NUM_FRAMES, FPS, MOTION_BUCKET = 8, 7, 127
 FIRST_SCENE = 5_000_000  # seeds of the scenes trained on; a run's own scenes have other seeds
 PHASES = ((32, 64, 2400), (48, 96, 1500))  # height, width, steps: small first, where a step costs less than half
 
 
-@dataclass
-class PretrainSettings:
-    """The loop's settings; see `mobilevd.config` for what they mean."""
-
-    steps: int
-    batch_size: int = 8
-    gradient_accumulation: int = 1
-    learning_rate: float = 6e-4
-    schedule: str = "constant"
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 1e-3
-    ema_decay: float = 0.998
-    mixed_precision: str = "bf16"
-    gradient_checkpointing: bool = False
-    max_grad_norm: float = 1.0
-    warmup_steps: int = 100
-    checkpoint_every: int = 200
-    log_every: int = 50
+def training_settings(steps: int, schedule: Literal["constant", "cosine"] = "constant") -> TrainingSettings:
+    """How the base is trained; the rest is as a run's defaults."""
+    return TrainingSettings(
+        steps=steps,
+        schedule=schedule,
+        batch_size=8,
+        learning_rate=6e-4,
+        betas=(0.9, 0.99),
+        ema_decay=0.998,
+        mixed_precision="bf16",
+        warmup_steps=100,
+        log_every=50,
+    )
 
 
 @dataclass
@@ -82,7 +82,7 @@ def encode_scenes(codec: Codec, count: int, first_seed: int, height: int, width:
     for seed in range(first_seed, first_seed + count):
         clip = render_scene(seed, NUM_FRAMES, height, width, FPS)
         frames = torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2)))  # (T, 3, H, W)
-        pixels = frames.float() / 127.5 - 1
+        pixels = to_float(frames)
         latents.append(codec.encode(pixels).half())
         first_frames.append(frames[0])
         embeddings.append(codec.embed_image(pixels[:1])[0])
@@ -95,10 +95,10 @@ def pretrain(out: Path, codec_folder: Path, work: Path, scenes: int, seed: int) 
     codec, unet = load_codec(codec_folder), tiny_unet()
     for number, (height, width, steps) in enumerate(PHASES):
         last = number == len(PHASES) - 1
-        settings = PretrainSettings(steps, schedule="cosine" if last else "constant")
+        settings = training_settings(steps, "cosine" if last else "constant")
         data = encode_scenes(codec, scenes, FIRST_SCENE, height, width)
         source = BatchSource(data, codec, FPS, MOTION_BUCKET, torch.device("cpu"))
-        objective = DenoiseObjective(p_mean=0.7, p_std=1.6, conditioning_dropout=0.1)
+        objective = Denoise(DenoiseSettings(), TrainingContext(DiffusionSettings(), codec.embedding_dim))
         trainer = Trainer(
             unet, objective, (), source, settings, work / f"phase-{number}", seed, [height, width, scenes]
         )
@@ -114,10 +114,10 @@ def pretrain(out: Path, codec_folder: Path, work: Path, scenes: int, seed: int) 
         unet = trainer.run(show)
         save_model_folder(unet, work / f"phase-{number}" / "model")
     save_model_folder(unet.half(), out)
-    settings = PretrainSettings(sum(steps for _, _, steps in PHASES))
+    settings = training_settings(sum(steps for _, _, steps in PHASES)).model_dump(mode="json")
     atomic_write_json(
         out / "training.json",
-        {"command": "python -m training.tiny_base", "phases": PHASES, "scenes": scenes, "seed": seed, **vars(settings)},
+        {"command": "python -m training.tiny_base", "phases": PHASES, "scenes": scenes, "seed": seed, **settings},
     )
 
 

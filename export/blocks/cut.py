@@ -20,13 +20,14 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from export.blocks.units import Unit, units_of
+from export.blocks.nodes import blocks_of_nodes
 from export.layer_precision import module_path
 from export.operator_counts import node_flops
 from export.program import Program
 from export.xnnpack.graph import Axes, Value, contiguous_order
 from export.xnnpack.lowering import NotDelegated, translate
 from mobilevd.errors import UserError
+from mobilevd.model.anatomy import Block
 
 SEED = 0
 
@@ -57,7 +58,7 @@ class Piece:
         parameters: numbers among the model's weights that those come from.
     """
 
-    unit: Unit
+    block: Block
     nodes: list[fx.Node]
     inputs: list[Edge]
     outputs: list[Edge]
@@ -138,7 +139,7 @@ def cut(program: ExportedProgram, scratch: Path | None = None) -> list[Piece]:
     results = set(cast(tuple[fx.Node, ...], program.graph.output_node().args[0]))
     constants = _Constants(program, env)
     pieces = []
-    for unit, nodes in _runs(list(live)):
+    for block, nodes in _runs(list(live)):
         inside = set(nodes)
         sources = list(
             dict.fromkeys(source for node in nodes for source in node.all_input_nodes if source not in inside)
@@ -148,7 +149,7 @@ def cut(program: ExportedProgram, scratch: Path | None = None) -> list[Piece]:
         taken = [node for node in nodes if node in results or any(user not in inside for user in node.users)]
         pieces.append(
             Piece(
-                unit,
+                block,
                 nodes,
                 [_edge(source, env) for source in outer],
                 [_edge(node, env) if node not in results else _plain_edge(node) for node in taken if node in env],
@@ -159,12 +160,12 @@ def cut(program: ExportedProgram, scratch: Path | None = None) -> list[Piece]:
     return [piece for piece in pieces if piece.outputs]
 
 
-def _runs(nodes: list[fx.Node]) -> list[tuple[Unit, list[fx.Node]]]:
+def _runs(nodes: list[fx.Node]) -> list[tuple[Block, list[fx.Node]]]:
     """Runs of nodes of one block."""
-    runs: list[tuple[Unit, list[fx.Node]]] = []
-    for node, unit in zip(nodes, units_of([module_path(node) for node in nodes]), strict=True):
-        if not runs or runs[-1][0] != unit:
-            runs.append((unit, []))
+    runs: list[tuple[Block, list[fx.Node]]] = []
+    for node, block in zip(nodes, blocks_of_nodes([module_path(node) for node in nodes]), strict=True):
+        if not runs or runs[-1][0] != block:
+            runs.append((block, []))
         runs[-1][1].append(node)
     return runs
 

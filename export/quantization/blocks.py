@@ -6,18 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mobilevd.nn.blocks import Resample
-from mobilevd.nn.resnet import SpatioTemporalResBlock
-from mobilevd.nn.transformer import SpatioTemporalTransformer
+from mobilevd.model.anatomy import block_modules, in_unet
 
-KINDS = (SpatioTemporalResBlock, SpatioTemporalTransformer, Resample)
-ROOT = "unet."
 FLOAT_BYTES = {"fp32": 4, "fp16": 2}
 """Per weight; every other precision has one byte, and half of one where four bits are to be had (linear layers)."""
 
 
 @dataclass(frozen=True)
-class Block:
+class LayerGroup:
     """A part of the model whose layers share a precision: `layers` are its convolutions and linear layers, by full path."""
 
     name: str
@@ -28,15 +24,15 @@ class Block:
         return sum(_layer_bytes(layer, precision) for layer in self.layers.values())
 
 
-def find_blocks(module: nn.Module) -> list[Block]:
+def find_blocks(module: nn.Module) -> list[LayerGroup]:
     """Every convolution and linear layer of a program's module, in blocks: UNet blocks, else each layer by itself."""
-    tops = [name for name, part in module.named_modules() if isinstance(part, KINDS)]
+    tops = block_modules(module, resamplers=True)
     found: dict[str, dict[str, nn.Conv2d | nn.Linear]] = {}
     for path, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             block = next((top for top in tops if path.startswith(f"{top}.")), path)
             found.setdefault(block, {})[path] = layer
-    return [Block(name.removeprefix(ROOT), layers) for name, layers in found.items()]
+    return [LayerGroup(in_unet(name), layers) for name, layers in found.items()]
 
 
 def _layer_bytes(layer: nn.Conv2d | nn.Linear, precision: str) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from export.parity import snr_db
 from export.program import Program
-from export.quantization.blocks import Block, find_blocks
+from export.quantization.blocks import LayerGroup, find_blocks
 from export.quantization.simulate import observe_ranges, simulated
 from mobilevd.nn.ops import set_phone_form
 
@@ -26,7 +26,7 @@ INPUTS = 2  # calibration inputs that sensitivity is measured on
 class Sensitivity:
     """A block with the SQNR of the model's output when the block alone has a precision; by precision, in dB."""
 
-    block: Block
+    block: LayerGroup
     sqnr_db: dict[str, float]
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from export.quantization.blocks import Block
+from export.quantization.blocks import LayerGroup
 from export.quantization.weights import GROUP_SIZE, WeightFormat, quantize_weight
 
 FORMATS = {"8da8w": WeightFormat(8), "int8": WeightFormat(8), "8da4w": WeightFormat(4, GROUP_SIZE)}
@@ -22,7 +22,7 @@ Ranges = Mapping[nn.Module, tuple[Tensor, Tensor]]
 
 
 @contextmanager
-def simulated(block: Block, precision: str, ranges: Ranges | None = None) -> Iterator[None]:
+def simulated(block: LayerGroup, precision: str, ranges: Ranges | None = None) -> Iterator[None]:
     """Inside, the block's layers round their weights and inputs as `precision` does."""
     with ExitStack() as stack:
         for layer in block.layers.values():
@@ -34,7 +34,7 @@ def simulated(block: Block, precision: str, ranges: Ranges | None = None) -> Ite
         yield
 
 
-def observe_ranges(module: nn.Module, blocks: Sequence[Block], inputs: Sequence[tuple[Tensor, ...]]) -> Ranges:
+def observe_ranges(module: nn.Module, blocks: Sequence[LayerGroup], inputs: Sequence[tuple[Tensor, ...]]) -> Ranges:
     """Extremes of every layer's input."""
     ranges: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mobilevd.config.problems import describe, nearest
-from mobilevd.config.schema import RunConfig, StageConfig
+from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.config.source import ConfigSource
 from mobilevd.errors import UserError
 
@@ -58,7 +58,7 @@ def find_input(path: Path, root: Path) -> Path:
     return path
 
 
-def find_stage(config: RunConfig, name: str) -> StageConfig:
+def find_stage(config: RunConfig, name: str) -> StageSettings:
     """The stage of that name; raises UserError that lists the known ones."""
     for stage in config.stages:
         if stage.name == name:

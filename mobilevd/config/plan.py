@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from mobilevd.config.schema import RunConfig, StageConfig
-from mobilevd.config.transforms import Transform
+from mobilevd.config.schema import RunConfig, StageSettings
+from mobilevd.config.transforms import TransformSettings
 
 
 def describe_plan(config: RunConfig) -> str:
@@ -15,13 +15,13 @@ def describe_plan(config: RunConfig) -> str:
     return f"{text}\n# plan: {len(lines)} stages into {config.output}\n" + "\n".join(lines)
 
 
-def _stage(index: int, stage: StageConfig) -> str:
+def _stage(index: int, stage: StageSettings) -> str:
     transforms = ", ".join(_transform(transform) for transform in stage.transforms) or "no transform"
-    objective = stage.objective.kind
-    training = "no training" if objective == "none" else f"{objective} for {stage.training.steps} steps"
+    objective = stage.objective
+    training = f"{objective.kind} for {stage.training.steps} steps" if objective.trains else "no training"
     return f"# {index + 1:2d}. {stage.name} ({stage.label}): {transforms}; {training}; {stage.nfe}"
 
 
-def _transform(transform: Transform) -> str:
+def _transform(transform: TransformSettings) -> str:
     settings = transform.model_dump(exclude={"kind"}).items()
     return " ".join([transform.kind, *(f"{key}={value}" for key, value in settings)])

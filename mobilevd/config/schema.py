@@ -8,20 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mobilevd.config.base import ConfigModel
-from mobilevd.config.transforms import AdversarialObjective, DistillationObjective, NoObjective, Objective, Transform
+from mobilevd.config.objectives import AdversarialSettings, AnyObjective, NoObjectiveSettings
+from mobilevd.config.transforms import AnyTransform
 
 # YAML has no paths: text is taken for one here, though types are strict elsewhere.
 PathValue = Annotated[Path, Field(strict=False)]
 
 
-class BaseConfig(ConfigModel):
+class BaseSettings(ConfigModel):
     """What the run starts from."""
 
     model: PathValue = Field(description="folder of a UNet: ours, or a diffusers SVD UNet")
     codec: PathValue = Field(description="folder of a codec: ours, or a diffusers SVD folder (VAE and CLIP)")
 
 
-class ScenesConfig(ConfigModel):
+class ScenesSettings(ConfigModel):
     """The procedural videos that stand in where `data.videos` is null."""
 
     train: int = Field(default=256, ge=1, description="videos to train on")
@@ -31,7 +32,7 @@ class ScenesConfig(ConfigModel):
     seed: int = Field(default=1000, ge=0, description="seed of the first video")
 
 
-class DataConfig(ConfigModel):
+class DataSettings(ConfigModel):
     """Which videos, and which clips out of them."""
 
     videos: PathValue | None = Field(default=None, description="folder of video files; null: procedural ones")
@@ -45,10 +46,10 @@ class DataConfig(ConfigModel):
     width: int = Field(default=128, ge=8, description="width in pixels, until a stage changes it")
     clips_per_video: int = Field(default=2, ge=1, description="clips taken from each video")
     motion_bucket_id: int = Field(default=127, ge=0, description="SVD's conditioning on the amount of motion")
-    scenes: ScenesConfig = Field(default_factory=ScenesConfig, description="the procedural videos")
+    scenes: ScenesSettings = Field(default_factory=ScenesSettings, description="the procedural videos")
 
 
-class DiffusionConfig(ConfigModel):
+class DiffusionSettings(ConfigModel):
     """SVD's noise levels, sampling and micro-conditioning."""
 
     sigma_min: float = Field(default=0.002, gt=0, description="smallest sigma of the Karras grid")
@@ -62,23 +63,20 @@ class DiffusionConfig(ConfigModel):
     p_std: float = Field(default=1.6, gt=0, description="deviation of ln sigma in denoising training")
 
     @model_validator(mode="after")
-    def _ordered(self) -> DiffusionConfig:
+    def _ordered(self) -> DiffusionSettings:
         for low, high in (("sigma_min", "sigma_max"), ("guidance_min", "guidance_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}: swap them")
         return self
 
 
-class TrainingConfig(ConfigModel):
+class TrainingSettings(ConfigModel):
     """How a stage trains; `training` at the top gives the values that a stage's own `training` overrides."""
 
     steps: int = Field(default=1000, ge=0, description="optimizer steps")
     batch_size: int = Field(default=4, ge=1, description="clips per forward pass of one process")
     gradient_accumulation: int = Field(default=1, ge=1, description="forward passes per optimizer step")
     learning_rate: float = Field(default=1e-4, gt=0, description="AdamW's learning rate after the warm-up")
-    schedule: Literal["constant", "cosine"] = Field(
-        default="constant", description="of the learning rate; cosine ends at a hundredth"
-    )
     schedule: Literal["constant", "cosine"] = Field(
         default="constant",
         description="learning rate after the warm-up: constant, or a cosine down to a hundredth",
@@ -106,13 +104,13 @@ class TrainingConfig(ConfigModel):
         return data
 
     @model_validator(mode="after")
-    def _betas_below_one(self) -> TrainingConfig:
+    def _betas_below_one(self) -> TrainingSettings:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas is {list(self.betas)}: both must be at least 0 and below 1")
         return self
 
 
-class StageConfig(ConfigModel):
+class StageSettings(ConfigModel):
     """One stage: transforms of the architecture, then training with an objective."""
 
     # Starts with a letter, so that `stages.2` and `stages.pruning` can never mean different things.
@@ -120,30 +118,27 @@ class StageConfig(ConfigModel):
         pattern=r"^[a-z][a-z0-9_-]*$", description="folder name: a letter, then letters, digits, `-` or `_`"
     )
     label: str = Field(default="", description="the stage's row in the table; empty takes the name")
-    transforms: list[Transform] = Field(default_factory=list, description="changes of the architecture, in order")
-    objective: Objective = Field(default_factory=NoObjective, description="what it trains with")
-    training: TrainingConfig = Field(default_factory=TrainingConfig, description="what differs from the top's")
+    transforms: list[AnyTransform] = Field(default_factory=list, description="changes of the architecture, in order")
+    objective: AnyObjective = Field(default_factory=NoObjectiveSettings, description="what it trains with")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="what differs from the top's")
     nfe: Literal["multi-step", "one-step"] = Field(
         default="multi-step",
         description="how it is sampled; adversarial and distilled models take one step unless told",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _generators_are_one_step(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "nfe" not in data:
-            objective = data.get("objective")
-            if isinstance(objective, dict) and objective.get("kind") in ("adversarial", "distillation"):
-                return {**data, "nfe": "one-step"}
-        return data
+    @model_validator(mode="after")
+    def _sampled_as_it_was_trained(self) -> StageSettings:
+        if "nfe" not in self.model_fields_set and self.objective.one_step:
+            self.nfe = "one-step"
+        return self
 
     @model_validator(mode="after")
-    def _label_from_name(self) -> StageConfig:
+    def _label_from_name(self) -> StageSettings:
         self.label = self.label or self.name
         return self
 
 
-class EvaluationConfig(ConfigModel):
+class EvaluationSettings(ConfigModel):
     """How every stage is judged."""
 
     clips: int = Field(default=96, ge=2, description="clips generated, and compared with as many real ones")
@@ -155,7 +150,7 @@ class EvaluationConfig(ConfigModel):
     sheet_clips: int = Field(default=4, ge=1, description="clips in a stage's samples and contact sheet")
 
 
-class ExportConfig(ConfigModel):
+class ExportSettings(ConfigModel):
     """What leaves for a device."""
 
     stages: Literal["all", "last", "none"] = Field(default="all", description="which stages are exported")
@@ -165,7 +160,7 @@ class ExportConfig(ConfigModel):
     )
 
 
-class BenchConfig(ConfigModel):
+class BenchSettings(ConfigModel):
     """How an exported program is measured."""
 
     device: str = Field(default="host", description="where it is measured")
@@ -174,24 +169,20 @@ class BenchConfig(ConfigModel):
     iterations: int = Field(default=20, ge=1, description="timed iterations")
 
 
-def _pulled_by_a_teacher(stage: StageConfig) -> bool:
-    return isinstance(stage.objective, AdversarialObjective) and stage.objective.distillation_weight > 0
-
-
 class RunConfig(ConfigModel):
     """A whole run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run")
     seed: int = Field(default=0, ge=0, description="seed of everything random")
     output: PathValue = Field(default=Path("runs/{name}"), description="run folder; `{name}` is the name")
-    base: BaseConfig
-    data: DataConfig = Field(default_factory=DataConfig)
-    diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig)
-    training: TrainingConfig = Field(default_factory=TrainingConfig)
-    stages: list[StageConfig] = Field(min_length=1)
-    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    export: ExportConfig = Field(default_factory=ExportConfig)
-    bench: BenchConfig = Field(default_factory=BenchConfig)
+    base: BaseSettings
+    data: DataSettings = Field(default_factory=DataSettings)
+    diffusion: DiffusionSettings = Field(default_factory=DiffusionSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    stages: list[StageSettings] = Field(min_length=1)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    export: ExportSettings = Field(default_factory=ExportSettings)
+    bench: BenchSettings = Field(default_factory=BenchSettings)
 
     @model_validator(mode="after")
     def _stages_inherit(self) -> RunConfig:
@@ -200,7 +191,7 @@ class RunConfig(ConfigModel):
         if twice:
             raise ValueError(f"two stages are named {', '.join(twice)}: give each a name of its own")
         for index, stage in enumerate(self.stages):
-            if isinstance(stage.objective, DistillationObjective) or _pulled_by_a_teacher(stage):
+            if stage.objective.has_teacher:
                 self._teacher(index)
         for stage in self.stages:
             own = {key: getattr(stage.training, key) for key in stage.training.model_fields_set}
@@ -217,7 +208,7 @@ class RunConfig(ConfigModel):
         stage, earlier = self.stages[index], self.stages[:index]
         wanted = getattr(stage.objective, "teacher", None)
         for candidate in reversed(earlier):
-            if wanted is None and candidate.objective.kind == "adversarial":
+            if wanted is None and isinstance(candidate.objective, AdversarialSettings):
                 return candidate.name
             if candidate.name == wanted and candidate.nfe == "one-step":
                 return candidate.name

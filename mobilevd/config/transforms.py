@@ -1,4 +1,7 @@
-"""What a stage does to the architecture, and what it trains with: tagged unions on `kind`."""
+"""What a stage does to the architecture: the settings of every transform, told apart by `kind`.
+
+A new one is a class here, in `AnyTransform`, and one that takes it in `mobilevd/transforms/`.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +11,65 @@ from pydantic import Field, model_validator
 
 from mobilevd.config.base import ConfigModel
 
+ScaleOperator = Literal["average", "stride"]
 
-class ResolutionTransform(ConfigModel):
+
+class TransformSettings(ConfigModel):
+    """What the settings of every transform have."""
+
+    kind: str
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the clips in pixels from this stage on, where it was height x width before."""
+        return height, width
+
+    @property
+    def size_factor(self) -> int:
+        """How many times more height and width must be divisible by afterwards."""
+        return 1
+
+
+class ResolutionSettings(TransformSettings):
     """Go on at another size; the weights stay, only the data changes."""
 
-    kind: Literal["resolution"]
+    kind: Literal["resolution"] = "resolution"
     height: int = Field(ge=8, description="height in pixels from this stage on")
     width: int = Field(ge=8, description="width in pixels from this stage on")
 
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        return self.height, self.width
 
-class CrossAttentionTransform(ConfigModel):
+
+class CrossAttentionSettings(TransformSettings):
     """Replace single-token cross-attention by its exact projection `W_O W_V c + b_O`."""
 
-    kind: Literal["cross_attention"]
+    kind: Literal["cross_attention"] = "cross_attention"
 
 
-class TemporalMultiscaleTransform(ConfigModel):
+class TemporalMultiscaleSettings(TransformSettings):
     """Run the inner blocks on fewer frames."""
 
-    kind: Literal["temporal_multiscale"]
+    kind: Literal["temporal_multiscale"] = "temporal_multiscale"
     factor: int = Field(default=2, ge=2, description="how many times fewer frames inside")
-    operator: Literal["average", "stride"] = Field(
-        default="average", description="how frames are reduced; not published, so a choice"
-    )
+    operator: ScaleOperator = Field(default="average", description="how frames are reduced; not published, so a choice")
 
 
-class SpatialMultiscaleTransform(ConfigModel):
+class SpatialMultiscaleSettings(TransformSettings):
     """Run the inner blocks on a smaller latent."""
 
-    kind: Literal["spatial_multiscale"]
+    kind: Literal["spatial_multiscale"] = "spatial_multiscale"
     factor: int = Field(default=2, ge=2, description="how many times smaller inside, in height and in width")
-    operator: Literal["average", "stride"] = Field(default="average", description="how positions are reduced")
+    operator: ScaleOperator = Field(default="average", description="how positions are reduced")
+
+    @property
+    def size_factor(self) -> int:
+        return self.factor
 
 
-class TemporalPruningTransform(ConfigModel):
+class TemporalPruningSettings(TransformSettings):
     """Keep the most important temporal blocks and delete the rest."""
 
-    kind: Literal["temporal_pruning"]
+    kind: Literal["temporal_pruning"] = "temporal_pruning"
     keep: float = Field(
         default=0.3, gt=0, description="temporal blocks to keep: a number (11), or a fraction below 1 (0.3)"
     )
@@ -52,16 +77,16 @@ class TemporalPruningTransform(ConfigModel):
     learning_rate: float = Field(default=1e-2, gt=0, description="learning rate of the importance values")
 
     @model_validator(mode="after")
-    def _whole_blocks(self) -> TemporalPruningTransform:
+    def _whole_blocks(self) -> TemporalPruningSettings:
         if self.keep >= 1 and self.keep != int(self.keep):
             raise ValueError(f"keep is {self.keep:g}: give a whole number of blocks, or a fraction below 1")
         return self
 
 
-class FunnelsTransform(ConfigModel):
+class FunnelsSettings(TransformSettings):
     """Narrow the inner width between two affine layers; merged into them after training."""
 
-    kind: Literal["funnels"]
+    kind: Literal["funnels"] = "funnels"
     attention: float | None = Field(
         default=0.5, gt=0, le=1, description="fun-factor of query-key and value-output pairs, or null"
     )
@@ -71,85 +96,18 @@ class FunnelsTransform(ConfigModel):
     init: Literal["csi", "he"] = Field(default="csi", description="coupled singular initialization, or He's")
 
     @model_validator(mode="after")
-    def _something_to_do(self) -> FunnelsTransform:
+    def _something_to_do(self) -> FunnelsSettings:
         if self.attention is None and self.convolution is None:
             raise ValueError("attention and convolution are both null, so nothing is narrowed: give one")
         return self
 
 
-Transform = Annotated[
-    ResolutionTransform
-    | CrossAttentionTransform
-    | TemporalMultiscaleTransform
-    | SpatialMultiscaleTransform
-    | TemporalPruningTransform
-    | FunnelsTransform,
+AnyTransform = Annotated[
+    ResolutionSettings
+    | CrossAttentionSettings
+    | TemporalMultiscaleSettings
+    | SpatialMultiscaleSettings
+    | TemporalPruningSettings
+    | FunnelsSettings,
     Field(discriminator="kind"),
-]
-
-
-class NoObjective(ConfigModel):
-    """No training: the transform is exact."""
-
-    kind: Literal["none"] = "none"
-
-
-class DenoiseObjective(ConfigModel):
-    """The denoising loss of SVD: noise levels from `diffusion.p_mean` and `p_std`."""
-
-    kind: Literal["denoise"]
-    conditioning_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="chance that a clip's image condition is dropped, for guidance"
-    )
-
-
-class AdversarialObjective(ConfigModel):
-    """One-step finetuning against a discriminator on the frozen encoder (SF-V)."""
-
-    kind: Literal["adversarial"]
-    heads_learning_rate: float = Field(
-        default=5e-5, gt=0, description="learning rate of the heads (10 x the generator's, recalled)"
-    )
-    heads_depth: int = Field(default=1, ge=1, description="residual convolutions in each head")
-    discriminator_p_mean: float = Field(
-        default=-1.0, description="mean of ln sigma before the discriminator (-2 and 1 fail)"
-    )
-    discriminator_p_std: float = Field(default=1.0, gt=0, description="deviation of ln sigma of that noise")
-    grid_steps: int = Field(default=4, ge=1, description="points of the generator's Karras grid")
-    sigma_points: int = Field(default=3, ge=1, description="first points of it drawn from, uniformly")
-    discriminator_steps_first: int = Field(default=100, ge=0, description="steps of the discriminator alone (recalled)")
-    r1_weight: float = Field(default=1.0, ge=0, description="weight of the R1 penalty on real samples")
-    huber_weight: float = Field(default=0.1, ge=0, description="weight of the pseudo-Huber loss")
-    huber_c: float = Field(default=0.03, gt=0, description="c of sqrt(|x|^2 + c^2) - c")
-    distillation_weight: float = Field(
-        default=0.0, ge=0, description="weight of the squared distance to a teacher's output; 0: no teacher (the paper)"
-    )
-    teacher: str | None = Field(
-        default=None, description="name of an earlier one-step stage; null: the nearest adversarially trained one"
-    )
-
-    @model_validator(mode="after")
-    def _points_on_the_grid(self) -> AdversarialObjective:
-        if self.sigma_points > self.grid_steps:
-            raise ValueError(f"sigma_points is {self.sigma_points}, above grid_steps {self.grid_steps}")
-        return self
-
-    @model_validator(mode="after")
-    def _teacher_has_a_weight(self) -> AdversarialObjective:
-        if self.teacher is not None and self.distillation_weight == 0:
-            raise ValueError(f"teacher is {self.teacher!r}, but distillation_weight is 0: give it a weight")
-        return self
-
-
-class DistillationObjective(ConfigModel):
-    """Learn the outputs of an earlier one-step stage on the same noise (not in the paper; cheap, for compressed models)."""
-
-    kind: Literal["distillation"]
-    teacher: str | None = Field(
-        default=None, description="name of the earlier stage; null: the nearest adversarially trained one"
-    )
-
-
-Objective = Annotated[
-    NoObjective | DenoiseObjective | AdversarialObjective | DistillationObjective, Field(discriminator="kind")
 ]

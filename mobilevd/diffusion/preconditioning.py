@@ -73,12 +73,19 @@ class Conditions:
 
 
 def denoise(network: Network, x: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
-    """The denoiser D: noisy latents x (B, T, 4, h, w) at noise levels sigma (B,) -> estimate of the clean ones.
+    """The denoiser D: noisy latents x (B, T, 4, h, w) at noise levels sigma (B,) -> estimate of the clean ones."""
+    s = sigma.to(x.dtype)[:, None, None, None, None]
+    out = network(*network_inputs(x, sigma, conditions))
+    return c_skip(s) * x + c_out(s) * out.to(x.dtype)
 
-    The network sees c_in x with the first frame's latents beside every frame (8 channels).
+
+def network_inputs(x: Tensor, sigma: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What F is called with for noisy latents x (B, T, 4, h, w) at noise levels sigma (B,).
+
+    Returns sample (B, T, 8, h, w), c_in x with the first frame's latents beside every frame; timestep (B,), c_noise; image
+    embedding (B, 1, D); added time ids (B, 3).
     """
     s = sigma.to(x.dtype)[:, None, None, None, None]
     image = conditions.image_latents[:, None].expand(-1, x.shape[1], -1, -1, -1)
     sample = torch.cat([c_in(s) * x, image.to(x.dtype)], dim=2)
-    out = network(sample, c_noise(sigma), conditions.image_embedding, conditions.added_time_ids)
-    return c_skip(s) * x + c_out(s) * out.to(x.dtype)
+    return sample, c_noise(sigma), conditions.image_embedding, conditions.added_time_ids

@@ -41,7 +41,7 @@ def rows_of(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
         row = rows.setdefault(
             piece.key,
             {
-                "type": piece.unit.kind,
+                "type": piece.block.kind,
                 "key": piece.key,
                 "shape_in": list(max((edge.shape for edge in piece.inputs), key=math.prod)),
                 "shapes_in": [list(edge.shape) for edge in piece.inputs],
@@ -51,7 +51,7 @@ def rows_of(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
                 "flops": piece.flops,
             },
         )
-        row["occurrences"].append(piece.unit.name)
+        row["occurrences"].append(piece.block.name)
     return list(rows.values())
 
 
@@ -82,11 +82,11 @@ def temporal_savings(
     ms_of = {row["key"]: row["ms"] for row in rows}
     found: dict[str, dict[str, Any]] = {}
     for piece in pieces:
-        if piece.unit.is_temporal and piece.key in ms_of:
-            before = found.get(piece.unit.name, {"ms": 0.0, "parameters": 0, "flops": 0})
-            found[piece.unit.name] = {
-                "block": piece.unit.name,
-                "type": piece.unit.kind,
+        if piece.block.temporal and piece.key in ms_of:
+            before = found.get(piece.block.name, {"ms": 0.0, "parameters": 0, "flops": 0})
+            found[piece.block.name] = {
+                "block": piece.block.name,
+                "type": piece.block.kind,
                 "ms": before["ms"] + ms_of[piece.key],
                 "parameters": before["parameters"] + piece.parameters,
                 "flops": before["flops"] + piece.flops,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
@@ -102,8 +101,3 @@ def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) ->
     """Pixels uint8 (N, T, H, W, 3)."""
     data = config.data
     return np.stack([read_clip(c.path, data.num_frames, data.fps, c.start_s, height, width) for c in clips])
-
-
-def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (N, H, W, 3) -> float (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 127.5 - 1

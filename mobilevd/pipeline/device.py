@@ -17,10 +17,11 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.flops import count_flops
-from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
+from mobilevd.pipeline.data import RunClips, read_clips, spread
 from mobilevd.pipeline.export import settings_of
 from mobilevd.pipeline.export_inputs import encode_images
 from mobilevd.pipeline.layout import Entry
+from mobilevd.pixels import frames_to_tensor
 from mobilevd.unet import SpatioTemporalUNet
 
 CALIBRATION_CLIPS = 8
@@ -38,7 +39,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     height, width = codec.latent_size(entry.height, entry.width)
     generator = torch.Generator().manual_seed(config.seed)
     real = read_clips(config, clips.test.clips[:1], entry.height, entry.width)
-    image = to_tensor(real[:, 0]).to(next(codec.parameters()).device)
+    image = frames_to_tensor(real[:, 0]).to(next(codec.parameters()).device)
     conditions = condition_on_image(
         codec, image, None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
     )
@@ -46,7 +47,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     calibration = []
     if config.export.precision == "int8":  # fixed ranges: from training clips, as the reference is held out
         frames = read_clips(config, spread(clips.train.clips, CALIBRATION_CLIPS), entry.height, entry.width)[:, 0]
-        images = [to_tensor(frame[None]).to(image.device) for frame in frames]
+        images = [frames_to_tensor(frame[None]).to(image.device) for frame in frames]
         calibration = encode_images(images, codec, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength)
     count = count_flops(unet, data.num_frames, height, width)
     size = {"latent_height": height, "latent_width": width}

@@ -12,7 +12,7 @@ from torch import Tensor
 from mobilevd.codecs.base import Codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.errors import UserError
-from mobilevd.generate import read_picture
+from mobilevd.pixels import read_picture, to_float
 from training.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from training.data.video import read_clip
 
@@ -64,5 +64,4 @@ def read_image(file: Path, height: int, width: int) -> Tensor:
     """A picture, or the first frame of a video, as (1, 3, H, W) in [-1, 1]."""
     if file.suffix.lower() not in VIDEO_SUFFIXES:
         return read_picture(file, height, width)
-    frames = read_clip(file, 1, 1.0, 0.0, height, width)
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_float(torch.from_numpy(read_clip(file, 1, 1.0, 0.0, height, width)).permute(0, 3, 1, 2))

@@ -22,8 +22,9 @@ from mobilevd.diffusion.sampling import frame_guidance, function_evaluations, ge
 from mobilevd.diffusion.sigmas import karras_sigmas
 from mobilevd.errors import UserError
 from mobilevd.flops import count_flops
-from mobilevd.pipeline.data import RunClips, read_clips, spread, to_tensor
+from mobilevd.pipeline.data import RunClips, read_clips, spread
 from mobilevd.pipeline.layout import Entry
+from mobilevd.pixels import frames_to_tensor, tensor_to_frames
 from mobilevd.unet import SpatioTemporalUNet
 from training.data.video import write_video
 
@@ -67,7 +68,7 @@ def generate(
     height, width = codec.latent_size(entry.height, entry.width)
     clips = []
     for start in range(0, len(first_frames), config.evaluation.batch_size):
-        images = to_tensor(first_frames[start : start + config.evaluation.batch_size]).to(device)
+        images = frames_to_tensor(first_frames[start : start + config.evaluation.batch_size]).to(device)
         noise, conditions = [], []
         shape = (data.num_frames, codec.latent_channels, height, width)
         for i in range(len(images)):
@@ -90,15 +91,9 @@ def generate(
             torch.cat([c.added_time_ids for c in conditions]),
         )
         latents = sample(torch.stack(noise).to(device), together)
-        clips.append(to_uint8(codec.decode(latents)))
+        clips.append(tensor_to_frames(codec.decode(latents)))
         on_clips(start + len(images))
     return np.concatenate(clips)
-
-
-def to_uint8(frames: Tensor) -> np.ndarray:
-    """Float (B, T, 3, H, W) in [-1, 1] -> uint8 (B, T, H, W, 3)."""
-    pixels = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return pixels.permute(0, 1, 3, 4, 2).cpu().numpy()
 
 
 def resize_clips(clips: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -11,9 +11,10 @@ from typing import Any
 from mobilevd.checkpoint import read_config, weight_files
 from mobilevd.codecs.base import Codec
 from mobilevd.config.load import check_divisible
-from mobilevd.config.schema import RunConfig, StageConfig
+from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.unet import size_multiple
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Entry:
     label: str
     folder: Path
     model: Path
-    stage: StageConfig | None
+    stage: StageSettings | None
     previous: Entry | None
     height: int
     width: int
@@ -78,8 +79,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     """
     base_config = read_config(config.base.model)
     weights = [sha256_file(file) for file in weight_files(config.base.model)]
-    levels = len(base_config.get("block_out_channels", (0,) * 4))
-    multiple = codec.spatial_factor * 2 ** (levels - 1)
+    multiple = codec.spatial_factor * size_multiple(base_config)
     height, width = config.data.height, config.data.width
     check_divisible(height, width, multiple, "data")
     # how much is trained on, and on what, but not how it is judged or measured
@@ -114,14 +114,12 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     entries, previous = [base, one_step], base
     for number, stage in enumerate(config.stages, start=1):
         for i, transform in enumerate(stage.transforms):
-            if transform.kind == "resolution":
-                height, width = transform.height, transform.width
-            if transform.kind == "spatial_multiscale":
-                multiple *= transform.factor
+            height, width = transform.size_after(height, width)
+            multiple *= transform.size_factor
             check_divisible(height, width, multiple, f"stages.{stage.name}.transforms.{i}")
         training = stage.training.model_dump(exclude={"checkpoint_every", "log_every", "num_threads"})
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
-        fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.kind != "none" else None)
+        fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
         folder = config.output / f"{number:02d}-{stage.name}"
         previous = Entry(
             stage.name,

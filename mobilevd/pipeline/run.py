@@ -79,7 +79,7 @@ def cache(config: RunConfig, console: Console | None = None) -> None:
         return  # one is enough
     clips = prepare_clips(config, display)
     for entry in plan_entries(config, codec):
-        if entry.stage is not None and entry.stage.objective.kind != "none":
+        if entry.stage is not None and entry.stage.objective.trains:
             limit = entry.stage.training.latent_clips
             training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from mobilevd.checkpoint import save_model_folder
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
-from mobilevd.config.transforms import AdversarialObjective as AdversarialConfig
-from mobilevd.config.transforms import DenoiseObjective as DenoiseConfig
-from mobilevd.config.transforms import DistillationObjective as DistillationConfig
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_file, recover_folder
 from mobilevd.pipeline.data import RunClips, training_latents
@@ -25,14 +25,9 @@ from mobilevd.transforms import Transform, make_transform
 from mobilevd.transforms.resolution import record_latent_size
 from mobilevd.unet import SpatioTemporalUNet
 from training.batch import BatchSource
-from training.discriminator import DiscriminatorHeads, FrozenEncoder
 from training.loop import Report, Trainer
-from training.objectives.adversarial import AdversarialObjective
-from training.objectives.base import Objective
-from training.objectives.denoise import DenoiseObjective
-from training.objectives.distillation import DistillationObjective
-
-HEADS_FILE = "discriminator.safetensors"
+from training.objectives import make_objective
+from training.objectives.base import TrainingContext
 
 
 def train_entry(
@@ -52,11 +47,11 @@ def train_entry(
     stage = entry.stage
     # everything random outside the training steps (He's funnels, new heads) is a function of seed and stage
     torch.manual_seed(config.seed * 1_000_003 + zlib.crc32(entry.name.encode()))
-    transforms = [make_transform(spec) for spec in stage.transforms]
+    transforms = [make_transform(settings) for settings in stage.transforms]
     unet = SpatioTemporalUNet.from_pretrained(entry.previous.model)
     for transform in transforms:
         unet = transform.begin(unet)
-    if stage.objective.kind != "none" and stage.training.steps > 0:
+    if stage.objective.trains and stage.training.steps > 0:
         unet = _train(config, entry, unet, transforms, clips, codec, display, processes)
     if processes.is_main_process:
         for transform in reversed(transforms):
@@ -71,7 +66,7 @@ def _train(
     config: RunConfig,
     entry: Entry,
     unet: SpatioTemporalUNet,
-    transforms: Sequence[Transform],
+    transforms: Sequence[Transform[Any]],
     clips: RunClips,
     codec: Codec,
     display: Display,
@@ -84,7 +79,9 @@ def _train(
     limit = settings.latent_clips
     with processes.main_process_first():
         data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
-    objective = _objective(config, entry, codec)
+    objective = make_objective(entry.stage.objective, _context(config, entry, codec))
+    for name, module in objective.modules().items():
+        _start_from_previous(name, module, entry)
     device = next(codec.parameters()).device
     source = BatchSource(data, codec, config.data.fps, config.data.motion_bucket_id, device)
     trainer = Trainer(unet, objective, transforms, source, settings, entry.folder, config.seed, entry.fingerprint)
@@ -100,54 +97,40 @@ def _train(
         unet = trainer.run(show)
     if trainer.progress.skipped:
         display.line(f"  {trainer.progress.skipped} steps were skipped: their loss or gradient was not finite")
-    if isinstance(objective, AdversarialObjective) and processes.is_main_process:
-        with atomic_file(entry.folder / HEADS_FILE) as temporary:
-            save_file(objective.heads.state_dict(), temporary)
+    if processes.is_main_process:
+        for name, module in objective.modules().items():
+            with atomic_file(_module_file(entry, name)) as temporary:
+                save_file(module.state_dict(), temporary)
     return unet.cpu()
 
 
-def _objective(config: RunConfig, entry: Entry, codec: Codec) -> Objective:
-    assert entry.stage is not None
-    spec, diffusion = entry.stage.objective, config.diffusion
-    if isinstance(spec, DenoiseConfig):
-        return DenoiseObjective(diffusion.p_mean, diffusion.p_std, spec.conditioning_dropout)
-    if isinstance(spec, DistillationConfig):
-        return DistillationObjective(_teacher(config, entry), diffusion.sigma_max)
-    assert isinstance(spec, AdversarialConfig)
-    encoder = FrozenEncoder(SpatioTemporalUNet.from_pretrained(entry.last_multi_step().model))
-    heads = DiscriminatorHeads(encoder.channels, codec.embedding_dim, spec.heads_depth)
-    _start_from_previous(heads, entry)
-    return AdversarialObjective(
-        encoder,
-        heads,
-        sigma_min=diffusion.sigma_min,
-        sigma_max=diffusion.sigma_max,
-        rho=diffusion.rho,
-        grid_steps=spec.grid_steps,
-        sigma_points=spec.sigma_points,
-        p_mean=spec.discriminator_p_mean,
-        p_std=spec.discriminator_p_std,
-        r1_weight=spec.r1_weight,
-        huber_weight=spec.huber_weight,
-        huber_c=spec.huber_c,
-        heads_learning_rate=spec.heads_learning_rate,
-        discriminator_steps_first=spec.discriminator_steps_first,
-        teacher=_teacher(config, entry) if spec.distillation_weight > 0 else None,
-        distillation_weight=spec.distillation_weight,
+def _context(config: RunConfig, entry: Entry, codec: Codec) -> TrainingContext:
+    """What the run offers the stage's objective."""
+
+    def load(earlier: Entry) -> SpatioTemporalUNet:
+        return SpatioTemporalUNet.from_pretrained(earlier.model)
+
+    return TrainingContext(
+        config.diffusion,
+        codec.embedding_dim,
+        load_multi_step=lambda: load(entry.last_multi_step()),
+        load_teacher=lambda: load(entry.earlier(config.teacher_of(entry.name))),
     )
 
 
-def _teacher(config: RunConfig, entry: Entry) -> SpatioTemporalUNet:
-    return SpatioTemporalUNet.from_pretrained(entry.earlier(config.teacher_of(entry.name)).model)
+def _module_file(entry: Entry, name: str) -> Path:
+    """Where what was trained beside the UNet (the discriminator's heads) is kept."""
+    return entry.folder / f"{name}.safetensors"
 
 
-def _start_from_previous(heads: DiscriminatorHeads, entry: Entry) -> None:
+def _start_from_previous(name: str, module: nn.Module, entry: Entry) -> None:
     """Heads trained in an earlier stage go on in this one: they know the data already, and the encoder is the same."""
     encoder, earlier = entry.last_multi_step(), entry.previous
     while earlier is not None and earlier is not encoder:
-        if (earlier.folder / HEADS_FILE).is_file():
-            tensors = load_file(earlier.folder / HEADS_FILE)
-            if tensors.keys() == heads.state_dict().keys():  # heads of another depth start anew
-                heads.load_state_dict(tensors)
+        file = _module_file(earlier, name)
+        if file.is_file():
+            tensors = load_file(file)
+            if tensors.keys() == module.state_dict().keys():  # heads of another depth start anew
+                module.load_state_dict(tensors)
             return
         earlier = earlier.previous

@@ -1,5 +1,37 @@
 """Changes of the UNet's architecture, one file each: what a stage does before its training and after it."""
 
-from mobilevd.transforms.base import Transform, make_transform
+from __future__ import annotations
 
-__all__ = ["Transform", "make_transform"]
+from typing import Any
+
+from mobilevd.config.transforms import (
+    CrossAttentionSettings,
+    FunnelsSettings,
+    ResolutionSettings,
+    SpatialMultiscaleSettings,
+    TemporalMultiscaleSettings,
+    TemporalPruningSettings,
+    TransformSettings,
+)
+from mobilevd.transforms.base import Transform
+from mobilevd.transforms.cross_attention import CrossAttention
+from mobilevd.transforms.funnels import Funnels
+from mobilevd.transforms.resolution import Resolution
+from mobilevd.transforms.spatial_multiscale import SpatialMultiscale
+from mobilevd.transforms.temporal_multiscale import TemporalMultiscale
+from mobilevd.transforms.temporal_pruning import TemporalPruning
+
+TRANSFORMS: dict[type[TransformSettings], type[Transform[Any]]] = {
+    ResolutionSettings: Resolution,
+    CrossAttentionSettings: CrossAttention,
+    TemporalMultiscaleSettings: TemporalMultiscale,
+    SpatialMultiscaleSettings: SpatialMultiscale,
+    TemporalPruningSettings: TemporalPruning,
+    FunnelsSettings: Funnels,
+}
+"""A new transform is a line here, a file of this folder, and its settings in `mobilevd/config/transforms.py`."""
+
+
+def make_transform(settings: TransformSettings) -> Transform[Any]:
+    """The transform that the settings are for."""
+    return TRANSFORMS[type(settings)](settings)

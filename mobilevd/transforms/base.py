@@ -1,37 +1,28 @@
-"""What every transform of the architecture offers, and how one is made from its config."""
+"""What every transform of the architecture offers, and how most of them make the changed model."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from mobilevd.errors import UserError
+from mobilevd.config.transforms import TransformSettings
 from mobilevd.unet import SpatioTemporalUNet
 
-# kind in the config -> where its class is; a new transform is one file and one line here
-KINDS = {
-    "none": "mobilevd.transforms.base:Transform",
-    "resolution": "mobilevd.transforms.resolution:Resolution",
-    "cross_attention": "mobilevd.transforms.cross_attention:CrossAttention",
-    "temporal_multiscale": "mobilevd.transforms.temporal_multiscale:TemporalMultiscale",
-    "spatial_multiscale": "mobilevd.transforms.spatial_multiscale:SpatialMultiscale",
-    "temporal_pruning": "mobilevd.transforms.temporal_pruning:TemporalPruning",
-    "funnels": "mobilevd.transforms.funnels:Funnels",
-}
+SettingsT = TypeVar("SettingsT", bound=TransformSettings)
 
 
-class Transform:
+class Transform(Generic[SettingsT]):
     """A change of the architecture in two moments, around a stage's training. This one changes nothing.
 
     A transform holds its settings only. Whatever training needs is in the model and its config, so that a run that was
     interrupted goes on with the model loaded from its folder and a transform made anew.
     """
 
-    kind = "none"
+    def __init__(self, settings: SettingsT) -> None:
+        self.settings = settings
 
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
         """The model to train: before training, funnels and gates go in. May return `unet` itself."""
@@ -50,30 +41,6 @@ class Transform:
     def learning_rates(self) -> dict[str, float]:
         """Learning rates of parameters that need their own, by the ending of the parameter's name."""
         return {}
-
-
-def make_transform(spec: Any) -> Transform:
-    """The transform that `spec` describes: a mapping or an object (a pydantic model) with `kind` and its fields.
-
-    None is the transform that changes nothing.
-
-    Raises:
-        UserError: an unknown kind, or fields that do not fit it.
-    """
-    if spec is None:
-        return Transform()
-    if isinstance(spec, Mapping):
-        fields = dict(spec)
-    else:
-        fields = spec.model_dump() if hasattr(spec, "model_dump") else dict(vars(spec))
-    kind = fields.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"transform: unknown kind {kind!r}; known are {', '.join(KINDS)}")
-    module, class_name = KINDS[kind].split(":")
-    try:
-        return getattr(importlib.import_module(module), class_name)(**fields)
-    except TypeError as error:
-        raise UserError(f"transform {kind}: {error}") from None
 
 
 def rebuild(

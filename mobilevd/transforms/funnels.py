@@ -8,13 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mobilevd.config.transforms import FunnelsSettings
 from mobilevd.errors import UserError
 from mobilevd.nn.attention import Attention
 from mobilevd.nn.resnet import ResidualPart
 from mobilevd.transforms.base import Transform, rebuild
 from mobilevd.unet import SpatioTemporalUNet
-
-INITS = ("csi", "he")
 
 
 def _pinv(x: Tensor, size: int) -> Tensor:
@@ -171,39 +170,25 @@ def merge_convolution(part: ResidualPart) -> dict[str, Tensor]:
     }
 
 
-class Funnels(Transform):
+class Funnels(Transform[FunnelsSettings]):
     """Narrow the inner widths of self-attentions and, as an option, of residual parts.
 
-    Args:
-        attention: fun-factor (new width / old width) of the query-key and value-output pair of every self-attention,
-            per head; None leaves them. The softmax scale stays that of the full width.
-        convolution: fun-factor of conv1-conv2 of every residual part, spatial and temporal; None leaves them.
-        init: "csi" or "he".
+    A fun-factor is new width / old width. Attention is narrowed per head, in the query-key and the value-output pair of
+    every self-attention (the softmax scale stays that of the full width); convolutions in conv1-conv2 of every residual
+    part, spatial and temporal.
 
     While training, the funnels are layers of their own (merging before is worse, says the paper); `finish` merges them
     without loss. A layer is narrowed once: a model that has funnels or narrowed layers is refused.
     """
 
-    kind = "funnels"
-
-    def __init__(self, attention: float | None = 0.5, convolution: float | None = None, init: str = "csi") -> None:
-        for name, factor in (("attention", attention), ("convolution", convolution)):
-            if factor is not None and not 0 < factor <= 1:
-                raise UserError(f"transform funnels: {name} is {factor}; a fun-factor lies above 0 and at most at 1")
-        if attention is None and convolution is None:
-            raise UserError("transform funnels: attention and convolution are both null, so nothing would be narrowed")
-        if init not in INITS:
-            raise UserError(f"transform funnels: unknown init {init!r}; known are {', '.join(INITS)}")
-        self.attention, self.convolution, self.init = attention, convolution, init
-
     def widths(self, unet: nn.Module) -> dict[str, int]:
         """The config's `inner_widths`: round(fun-factor * width), at least 1, of every layer that is narrowed."""
         widths: dict[str, int] = {}
         for name, layer in _narrowable(unet):
-            if isinstance(layer, Attention) and self.attention is not None:
-                widths[f"{name}.qk"] = widths[f"{name}.vo"] = max(1, round(self.attention * layer.head_dim))
-            if isinstance(layer, ResidualPart) and self.convolution is not None:
-                widths[f"{name}.conv"] = max(1, round(self.convolution * layer.conv2.in_channels))
+            if isinstance(layer, Attention) and self.settings.attention is not None:
+                widths[f"{name}.qk"] = widths[f"{name}.vo"] = max(1, round(self.settings.attention * layer.head_dim))
+            if isinstance(layer, ResidualPart) and self.settings.convolution is not None:
+                widths[f"{name}.conv"] = max(1, round(self.settings.convolution * layer.conv2.in_channels))
         return widths
 
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
@@ -216,9 +201,9 @@ class Funnels(Transform):
         tensors: dict[str, Tensor] = {}
         for name, layer in _narrowable(unet):
             if isinstance(layer, Attention) and f"{name}.qk" in widths:
-                made = attention_funnels(layer, widths[f"{name}.qk"], widths[f"{name}.vo"], self.init)
+                made = attention_funnels(layer, widths[f"{name}.qk"], widths[f"{name}.vo"], self.settings.init)
             elif isinstance(layer, ResidualPart) and f"{name}.conv" in widths:
-                made = convolution_funnels(layer, widths[f"{name}.conv"], self.init)
+                made = convolution_funnels(layer, widths[f"{name}.conv"], self.settings.init)
             else:
                 continue
             tensors |= {f"{name}.{key}": tensor for key, tensor in made.items()}

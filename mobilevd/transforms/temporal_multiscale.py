@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from mobilevd.config.transforms import SpatialMultiscaleSettings, TemporalMultiscaleSettings
 from mobilevd.errors import UserError
-from mobilevd.nn.multiscale import OPERATORS
 from mobilevd.transforms.base import Transform, rebuild
-from mobilevd.transforms.resolution import latent_size
 from mobilevd.unet import SpatioTemporalUNet
 
 
-def scale_changes(unet: SpatioTemporalUNet, kind: str, key: str, factor: int, operator: str) -> dict[str, Any]:
-    """The config changes that set `key` (temporal_scale or spatial_scale) to `factor`.
+def scale_changes(
+    unet: SpatioTemporalUNet, key: str, settings: TemporalMultiscaleSettings | SpatialMultiscaleSettings
+) -> dict[str, Any]:
+    """The config changes that set `key` (temporal_scale or spatial_scale) to the settings' factor.
 
     Raises UserError if the UNet is scaled so already, or with another operator along the other axis, or if its own
     number of frames or size is not divisible.
     """
+    kind, factor, operator = settings.kind, settings.factor, settings.operator
     if int(unet.config[key]) > 1:
         raise UserError(f"transform {kind}: this UNet already has {key} {unet.config[key]}")
     other = "spatial_scale" if key == "temporal_scale" else "temporal_scale"
@@ -25,9 +27,9 @@ def scale_changes(unet: SpatioTemporalUNet, kind: str, key: str, factor: int, op
             f"transform {kind}: operator {operator!r}, but this UNet's {other} uses "
             f"{unet.config['scale_operator']!r}; one UNet has one operator for both"
         )
-    if key == "temporal_scale" and int(unet.config["num_frames"]) % factor:
-        raise UserError(f"transform {kind}: {unet.config['num_frames']} frames are not divisible by factor {factor}")
-    size = latent_size(unet)
+    if key == "temporal_scale" and unet.num_frames % factor:
+        raise UserError(f"transform {kind}: {unet.num_frames} frames are not divisible by factor {factor}")
+    size = unet.latent_size
     if key == "spatial_scale" and size is not None:
         multiple = unet.size_multiple * factor
         if size[0] % multiple or size[1] % multiple:
@@ -38,26 +40,12 @@ def scale_changes(unet: SpatioTemporalUNet, kind: str, key: str, factor: int, op
     return {key: factor, "scale_operator": operator}
 
 
-def check_factor(kind: str, factor: int, operator: str) -> None:
-    """Raise UserError for a factor below 2 or an unknown operator."""
-    if factor < 2:
-        raise UserError(f"transform {kind}: factor {factor} reduces nothing; it must be 2 or more")
-    if operator not in OPERATORS:
-        raise UserError(f"transform {kind}: unknown operator {operator!r}; known are {', '.join(OPERATORS)}")
-
-
-class TemporalMultiscale(Transform):
+class TemporalMultiscale(Transform[TemporalMultiscaleSettings]):
     """Divide the frames by `factor` behind the first down block, restore them before the last up block.
 
     No weight changes. The level-0 skips keep all frames, the deeper ones have fewer (MobileVD, "temporal multiscaling";
     factor 2 is what the published FLOPs say, the operator is not published).
     """
 
-    kind = "temporal_multiscale"
-
-    def __init__(self, factor: int = 2, operator: str = "average") -> None:
-        check_factor(self.kind, factor, operator)
-        self.factor, self.operator = factor, operator
-
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
-        return rebuild(unet, **scale_changes(unet, self.kind, "temporal_scale", self.factor, self.operator))
+        return rebuild(unet, **scale_changes(unet, "temporal_scale", self.settings))

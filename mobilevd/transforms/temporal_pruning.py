@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.errors import UserError
 from mobilevd.transforms.base import Transform, rebuild
 from mobilevd.transforms.brewer import brewer_draw, inclusion_probabilities
@@ -52,32 +53,19 @@ def probability_jacobian(probabilities: Tensor) -> Tensor:
     return torch.diag(free) - torch.outer(free, free) / total.clamp(min=1e-12)
 
 
-class TemporalPruning(Transform):
+class TemporalPruning(Transform[TemporalPruningSettings]):
     """Keep `keep` temporal blocks: a number (11), or a fraction below 1 of those that the model has (0.3).
 
     In training one importance per temporal block (`unet.temporal_importance`) becomes inclusion probabilities; each
     step draws exactly n blocks by Brewer's method and gates the residuals of the others with 0; the gradient goes
     straight through the draw to the probabilities (MobileVD, "temporal block pruning"). At the end the n most
-    important blocks are kept, the rest deleted.
-
-    Raises UserError for a `keep` that is no such number, or another method than "learned": an L1 penalty on the gates
-    cannot fix the number of blocks.
+    important blocks are kept, the rest deleted. (An L1 penalty on the gates cannot fix the number of blocks.)
     """
-
-    kind = "temporal_pruning"
-
-    def __init__(self, keep: int | float = 0.3, method: str = "learned", learning_rate: float = 1e-2) -> None:
-        if method != "learned":
-            raise UserError(f"transform temporal_pruning: unknown method {method!r}; known is 'learned'")
-        if keep <= 0 or (keep >= 1 and keep != int(keep)):
-            raise UserError(
-                f"transform temporal_pruning: keep is {keep}; give a whole number of blocks, or a fraction below 1"
-            )
-        self.keep, self.learning_rate = keep, learning_rate
 
     def blocks_to_keep(self, total: int) -> int:
         """The number of blocks kept out of `total`: at least 1, at most all."""
-        return min(total, max(1, round(self.keep * total) if self.keep < 1 else int(self.keep)))
+        keep = self.settings.keep
+        return min(total, max(1, round(keep * total) if keep < 1 else int(keep)))
 
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
         names = unet.temporal_block_names()
@@ -104,7 +92,7 @@ class TemporalPruning(Transform):
             mixer.gate = None
 
     def learning_rates(self) -> dict[str, float]:
-        return {"temporal_importance": self.learning_rate}
+        return {"temporal_importance": self.settings.learning_rate}
 
     def finish(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
         importance = unet.temporal_importance

@@ -10,7 +10,7 @@ import pytest
 from device_runner.host import HostDevice
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from mobilevd.config.schema import BenchConfig
+from mobilevd.config.schema import BenchSettings
 from mobilevd.pipeline import device as pipeline_device
 from mobilevd.pipeline.device import measure_entry
 
@@ -39,7 +39,7 @@ def measured(runner: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     entry: Any = SimpleNamespace(folder=bundle.parent)
 
     def run(phone: HostDevice | None = None, **settings: Any) -> tuple[dict[str, Any], int]:
-        config: Any = SimpleNamespace(bench=BenchConfig(warmup=1, iterations=3, threads=1, **settings))
+        config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=3, threads=1, **settings))
         if phone is None:
             return measure_entry(config, entry), len(calls)
         monkeypatch.setattr(pipeline_device, "open_device", lambda name: phone)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from export.one_step import OneStepSettings
-from mobilevd.transforms import make_transform
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from tests.mobilevd.transforms.specs import transform_of
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8
 SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, spatial_factor=4)
@@ -37,6 +37,6 @@ def unet(**changes: Any) -> SpatioTemporalUNet:
 def compressed(*specs: dict[str, Any]) -> SpatioTemporalUNet:
     model = unet()
     for spec in specs:
-        transform = make_transform(spec)
+        transform = transform_of(spec)
         model = transform.finish(transform.begin(model))
     return model.eval()

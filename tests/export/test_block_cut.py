@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from export.blocks.cut import Piece, cut
-from export.blocks.units import TEMPORAL_RESIDUAL, TEMPORAL_TRANSFORMER, Unit, units_of
+from export.blocks.nodes import blocks_of_nodes
 from export.executorch_runtime import run_pte
 from export.operator_counts import count_operators
 from export.parity import compare
@@ -18,6 +18,7 @@ from export.places import places_file, read_places
 from export.program import Program
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
 from export.unet_program import unet_program
+from mobilevd.model.anatomy import TEMPORAL_RESIDUAL, TEMPORAL_TRANSFORMER
 from mobilevd.transforms.temporal_pruning import keep_temporal_blocks
 from tests.export.models import SETTINGS, compressed, unet
 
@@ -77,7 +78,7 @@ def test_every_operator_and_weight_is_in_one_block(whole: tuple[Program, list[Pi
     assert sum(piece.flops for piece in pieces) == counts.flops
     nodes = [node for piece in pieces for node in piece.nodes]
     assert len(set(nodes)) == len(nodes) >= counts.operators
-    assert len({piece.unit for piece in pieces}) == len(pieces)  # no block is torn apart
+    assert len({piece.block for piece in pieces}) == len(pieces)  # no block is torn apart
     total = sum(weight.numel() for weight in program.module.parameters())
     assert 0.9 * total < sum(piece.parameters for piece in pieces) <= total
 
@@ -87,24 +88,24 @@ def test_pruning_takes_away_temporal_blocks_and_nothing_else(uncompressed: tuple
     names = model.temporal_block_names()
     kept = [names[0], names[3]]
     pruned = cut(unet_program(keep_temporal_blocks(model, kept).eval(), SETTINGS).graph(phone_form=True))
-    gone = Counter(piece.key for piece in full if piece.unit.is_temporal and piece.unit.name not in kept)
+    gone = Counter(piece.key for piece in full if piece.block.temporal and piece.block.name not in kept)
     assert Counter(piece.key for piece in full) - Counter(piece.key for piece in pruned) == gone
-    assert {piece.unit.name for piece in full if piece.unit.is_temporal} == set(names)
-    assert {piece.unit.name for piece in pruned if piece.unit.is_temporal} == set(kept)
+    assert {piece.block.name for piece in full if piece.block.temporal} == set(names)
+    assert {piece.block.name for piece in pruned if piece.block.temporal} == set(kept)
 
 
 def test_equal_blocks_have_one_key_and_others_another(uncompressed: tuple[Program, list[Piece]]) -> None:
     pieces = uncompressed[1]
-    keys = {piece.unit: piece.key for piece in pieces}
+    keys = {(piece.block.kind, piece.block.name): piece.key for piece in pieces}
     first, second = "mid_block.resnets.0", "mid_block.resnets.1"
-    assert keys[Unit("spatial residual", first)] == keys[Unit("spatial residual", second)]
-    assert keys[Unit(TEMPORAL_RESIDUAL, first)] == keys[Unit(TEMPORAL_RESIDUAL, second)]
+    assert keys["spatial residual", first] == keys["spatial residual", second]
+    assert keys[TEMPORAL_RESIDUAL, first] == keys[TEMPORAL_RESIDUAL, second]
     for key in set(keys.values()):
         same = [piece for piece in pieces if piece.key == key]
-        assert len({(piece.flops, piece.parameters, piece.unit.kind) for piece in same}) == 1
+        assert len({(piece.flops, piece.parameters, piece.block.kind) for piece in same}) == 1
     wider = cut(unet_program(unet(block_out_channels=(32, 96)), SETTINGS).graph(phone_form=True))
-    assert keys[Unit("spatial residual", first)] not in {piece.key for piece in wider}
-    assert keys[Unit("conv_in", "conv_in")] in {piece.key for piece in wider}
+    assert keys["spatial residual", first] not in {piece.key for piece in wider}
+    assert keys["conv_in", "conv_in"] in {piece.key for piece in wider}
 
 
 def test_what_lies_between_blocks() -> None:
@@ -133,17 +134,17 @@ def test_what_lies_between_blocks() -> None:
         "",
     ]
     resnet, attention = "up_blocks.1.resnets.0", "up_blocks.1.attentions.0"
-    assert units_of(paths) == [
-        *[Unit("conv_in", "conv_in")] * 2,
-        *[Unit("spatial residual", resnet)] * 2,
-        *[Unit(TEMPORAL_RESIDUAL, resnet)] * 3,
-        *[Unit("spatial transformer", attention)] * 4,
-        *[Unit(TEMPORAL_TRANSFORMER, attention)] * 4,
-        *[Unit("transformer output", attention)] * 2,
-        *[Unit("conv_out", "conv_out")] * 4,
+    assert [(block.kind, block.name) for block in blocks_of_nodes(paths)] == [
+        *[("conv_in", "conv_in")] * 2,
+        *[("spatial residual", resnet)] * 2,
+        *[(TEMPORAL_RESIDUAL, resnet)] * 3,
+        *[("spatial transformer", attention)] * 4,
+        *[(TEMPORAL_TRANSFORMER, attention)] * 4,
+        *[("transformer output", attention)] * 2,
+        *[("conv_out", "conv_out")] * 4,
     ]
     pruned = [path for path in paths if "temporal" not in path and "time_mixer" not in path]
-    assert not any(unit.is_temporal for unit in units_of(pruned))
+    assert not any(block.temporal for block in blocks_of_nodes(pruned))
 
 
 def test_random_inputs_have_the_true_shapes(whole: tuple[Program, list[Piece]]) -> None:

@@ -21,10 +21,10 @@ from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.diffusion.sampling import generate_one_step
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
-from mobilevd.transforms import make_transform
 from mobilevd.unet import SpatioTemporalUNet
 from tests.export.lowered import lower_to_xnnpack
 from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, unet
+from tests.mobilevd.transforms.specs import transform_of
 
 MODELS = {
     "uncompressed": [],
@@ -113,10 +113,10 @@ def test_a_failing_export_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pyt
 
 
 def test_unfinished_models_and_unknown_targets_are_refused(tmp_path: Path) -> None:
-    live = make_transform({"kind": "funnels", "attention": 0.5}).begin(unet())
+    live = transform_of({"kind": "funnels", "attention": 0.5}).begin(unet())
     with pytest.raises(UserError, match="finish the stage 'funnels'"):
         export_bundle(live, tmp_path / "a", SETTINGS, name="test")
-    gated = make_transform({"kind": "temporal_pruning", "keep": 3}).begin(unet())
+    gated = transform_of({"kind": "temporal_pruning", "keep": 3}).begin(unet())
     with pytest.raises(UserError, match="finish the stage 'temporal_pruning'"):
         export_bundle(gated, tmp_path / "b", SETTINGS, name="test")
     with pytest.raises(UserError, match="unknown target 'tpu'; known are executorch-xnnpack"):

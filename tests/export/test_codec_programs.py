@@ -20,8 +20,8 @@ from export.proof import prove
 from export.targets import find_target
 from mobilevd.codecs import Codec, load_codec
 from mobilevd.errors import UserError
-from mobilevd.generate import read_picture
 from mobilevd.nn.ops import set_phone_form
+from mobilevd.pixels import read_picture
 from tests.export.small_codecs import FACTOR, save_fast_decoder, save_picture, save_svd_codec, save_tiny_codec
 
 FRAMES, HEIGHT, WIDTH = 5, 6, 10  # in latents; as pixels they divide neither the thumbnail's cells nor CLIP's size

@@ -27,7 +27,8 @@ from export.unet_program import unet_program
 from export.whole_path import settings_for_codec, whole_path
 from mobilevd.codecs import load_codec
 from mobilevd.errors import UserError
-from mobilevd.generate import generate_frames, read_picture
+from mobilevd.generate import generate_frames
+from mobilevd.pixels import read_picture
 from tests.export.small_codecs import CONTEXT, save_picture, save_svd_codec, save_tiny_codec
 from tests.mobilevd.unets import small_unet
 from training.data.video import read_clip
@@ -194,7 +195,7 @@ def test_a_codec_that_is_not_the_models_is_refused(tiny: Made) -> None:
 
 
 def test_the_seed_draws_in_the_order_of_generation() -> None:
-    from mobilevd.generate import starting_noise
+    from mobilevd.pixels import starting_noise
 
     noise, generator = starting_noise(7, 3, 4, 2, 2)
     reference = torch.Generator().manual_seed(7)

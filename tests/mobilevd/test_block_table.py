@@ -20,10 +20,10 @@ from mobilevd.pipeline.block_table import (
     print_block_table,
     print_prediction,
 )
-from mobilevd.transforms import make_transform
 from mobilevd.transforms.temporal_pruning import keep_temporal_blocks
 from mobilevd.unet import SpatioTemporalUNet
 from tests.export.models import unet
+from tests.mobilevd.transforms.specs import transform_of
 
 SHORT = Protocol(warmup=1, iterations=3, threads=1)
 
@@ -92,7 +92,7 @@ def test_a_pruned_model_is_predicted_by_what_its_blocks_took(table: dict[str, An
 
 
 def test_blocks_of_other_widths_are_missing_and_named(table: dict[str, Any], folder: Path) -> None:
-    transform = make_transform({"kind": "funnels", "attention": 0.5, "convolution": 0.5})
+    transform = transform_of({"kind": "funnels", "attention": 0.5, "convolution": 0.5})
     narrow = saved(transform.finish(transform.begin(small())), folder / "narrow")
     prediction = predict(table, narrow)
     assert not prediction["complete"] and 0 < prediction["flops_covered_share"] < 1
@@ -130,7 +130,7 @@ def test_what_is_no_table_is_refused(table: dict[str, Any], folder: Path, tmp_pa
 
 
 def test_a_model_in_the_middle_of_a_stage_is_refused(folder: Path, tmp_path: Path) -> None:
-    gated = make_transform({"kind": "temporal_pruning", "keep": 2}).begin(copy.deepcopy(small()))
+    gated = transform_of({"kind": "temporal_pruning", "keep": 2}).begin(copy.deepcopy(small()))
     with pytest.raises(UserError, match="temporal gates"):
         block_table(saved(gated, tmp_path / "gated"), "host", SHORT, None, Console(quiet=True))
     with pytest.raises(UserError, match="is a folder"):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from eval.ladder import print_ladder, write_ladder_plot
 from export.targets import TARGETS
-from mobilevd.config import ExportConfig
+from mobilevd.config.schema import ExportSettings
 from mobilevd.errors import UserError
 from mobilevd.pipeline.ladder import measure_ladder
 
@@ -50,5 +50,5 @@ def test_wrong_runs_and_targets_are_told(tmp_path: Path) -> None:
 
 
 def test_a_run_can_ask_for_every_precision_of_its_target() -> None:
-    precisions = get_args(ExportConfig.model_fields["precision"].annotation)
+    precisions = get_args(ExportSettings.model_fields["precision"].annotation)
     assert precisions == TARGETS["executorch-xnnpack"].precisions

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mobilevd.codecs.base import Codec
+from mobilevd.config.objectives import AdversarialSettings, DenoiseSettings
+from mobilevd.config.schema import DiffusionSettings, TrainingSettings
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
 from training.batch import BatchSource
-from training.discriminator import DiscriminatorHeads, FrozenEncoder
 from training.loop import Trainer
-from training.objectives.adversarial import AdversarialObjective
-from training.objectives.denoise import DenoiseObjective
+from training.objectives.adversarial import Adversarial
+from training.objectives.base import TrainingContext
+from training.objectives.denoise import Denoise
 
 EMBEDDING = 8
 
 
-@dataclass
-class Settings:
-    steps: int = 6
-    batch_size: int = 2
-    gradient_accumulation: int = 1
-    learning_rate: float = 1e-3
-    schedule: str = "constant"
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    ema_decay: float = 0.5
-    mixed_precision: str = "no"
-    gradient_checkpointing: bool = False
-    max_grad_norm: float = 1.0
-    warmup_steps: int = 0
-    checkpoint_every: int = 2
-    log_every: int = 1
+DEFAULTS: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "betas": (0.9, 0.99),
+    "weight_decay": 0.0,
+    "ema_decay": 0.5,
+    "checkpoint_every": 2,
+    "log_every": 1,
+}
+
+
+def train_settings(**changes: Any) -> TrainingSettings:
+    return TrainingSettings(**{**DEFAULTS, **changes})
 
 
 class StridedCodec(Codec):
@@ -89,36 +90,24 @@ def small_unet(**changes: object) -> SpatioTemporalUNet:
     return SpatioTemporalUNet(**arguments)  # type: ignore[arg-type]
 
 
-def adversarial(unet: SpatioTemporalUNet, **changes: object) -> AdversarialObjective:
-    encoder = FrozenEncoder(unet)
-    arguments = {
-        "sigma_min": 0.002,
-        "sigma_max": 700.0,
-        "rho": 7.0,
-        "grid_steps": 4,
-        "sigma_points": 3,
-        "p_mean": -1.0,
-        "p_std": 1.0,
-        "r1_weight": 0.1,
-        "huber_weight": 0.1,
-        "huber_c": 0.03,
-        "heads_learning_rate": 1e-3,
-        "discriminator_steps_first": 1,
-        **changes,
-    }
-    heads = DiscriminatorHeads(encoder.channels, EMBEDDING)
-    return AdversarialObjective(encoder, heads, **arguments)  # type: ignore[arg-type]
+def adversarial(unet: SpatioTemporalUNet, teacher: SpatioTemporalUNet | None = None, **changes: Any) -> Adversarial:
+    """With `unet` in the place of the last multi-step model."""
+    own = {"r1_weight": 0.1, "heads_learning_rate": 1e-3, "discriminator_steps_first": 1, **changes}
+    context = TrainingContext(
+        DiffusionSettings(), EMBEDDING, lambda: unet, lambda: small_unet() if teacher is None else teacher
+    )
+    return Adversarial(AdversarialSettings(**own), context)
 
 
-def denoise() -> DenoiseObjective:
-    return DenoiseObjective(0.7, 1.6, 0.1)
+def denoise() -> Denoise:
+    return Denoise(DenoiseSettings(), TrainingContext(DiffusionSettings(), EMBEDDING))
 
 
 def source(data: Clips | None = None) -> BatchSource:
     return BatchSource(data or clips(), StridedCodec(), 7, 127, torch.device("cpu"))
 
 
-def trainer(folder: Path, objective: str = "denoise", **settings: object) -> Trainer:
+def trainer(folder: Path, objective: str = "denoise", **changes: Any) -> Trainer:
     unet = small_unet()
     made = adversarial(unet) if objective == "adversarial" else denoise()
-    return Trainer(unet, made, (), source(), Settings(**settings), folder, seed=3)  # type: ignore[arg-type]
+    return Trainer(unet, made, (), source(), train_settings(**changes), folder, seed=3)

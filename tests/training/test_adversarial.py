@@ -30,7 +30,7 @@ def test_generator_trains_on_the_first_points_of_the_coarse_grid() -> None:
 
 def test_discriminator_first_then_both() -> None:
     objective = adversarial(small_unet(), discriminator_steps_first=2)
-    names = [[phase.name for phase in objective.phases(step)] for step in range(3)]
+    names = [objective.phases(step) for step in range(3)]
     assert names == [["discriminator"], ["discriminator"], ["discriminator", "generator"]]
 
 
@@ -147,7 +147,7 @@ def test_the_encoder_is_frozen_but_passes_gradients() -> None:
 
 def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: Path) -> None:
     """Data of two modes, +1 and -1: the mean, 0, is the best plain denoiser at sigma 700; training leaves it."""
-    from tests.training.helpers import Clips, Settings, StridedCodec
+    from tests.training.helpers import Clips, StridedCodec, train_settings
     from training.batch import BatchSource
     from training.loop import Trainer
 
@@ -160,7 +160,7 @@ def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: 
         unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3
     )
     batches = BatchSource(data, StridedCodec(), 7, 127, torch.device("cpu"))
-    settings = Settings(steps=80, batch_size=8, learning_rate=2e-3, ema_decay=0.0, checkpoint_every=1000)
+    settings = train_settings(steps=80, batch_size=8, learning_rate=2e-3, ema_decay=0.0, checkpoint_every=1000)
     trained = Trainer(unet, objective, (), batches, settings, tmp_path, 0).run()  # type: ignore[arg-type]
     batch = batches.draw(16, step_generator(9))
     with torch.no_grad():

@@ -6,14 +6,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from mobilevd.config.objectives import DistillationSettings
+from mobilevd.config.schema import DiffusionSettings
 from mobilevd.diffusion.sampling import generate_one_step
 from mobilevd.unet import SpatioTemporalUNet
-from tests.training.helpers import Settings, small_unet, source
+from tests.training.helpers import EMBEDDING, small_unet, source, train_settings
 from training.batch import step_generator
 from training.loop import Trainer
-from training.objectives.distillation import DistillationObjective
+from training.objectives.base import TrainingContext
+from training.objectives.distillation import Distillation
 
 SIGMA = 700.0
+
+
+def distillation(teacher: SpatioTemporalUNet) -> Distillation:
+    context = TrainingContext(DiffusionSettings(sigma_max=SIGMA), EMBEDDING, load_teacher=lambda: teacher)
+    return Distillation(DistillationSettings(), context)
 
 
 def disturbed(unet: SpatioTemporalUNet, by: float) -> SpatioTemporalUNet:
@@ -28,7 +36,7 @@ def disturbed(unet: SpatioTemporalUNet, by: float) -> SpatioTemporalUNet:
 def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> None:
     teacher = small_unet()
     student = disturbed(teacher, 0.3)
-    objective = DistillationObjective(copy.deepcopy(teacher), SIGMA)
+    objective = distillation(copy.deepcopy(teacher))
     batch = source().draw(2, step_generator(0))
     assert objective.loss("generator", teacher, batch, step_generator(1))[1]["loss"] < 1e-10
     noise = torch.randn(batch.latents.shape, generator=step_generator(1))
@@ -39,7 +47,7 @@ def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> 
 
 
 def test_only_the_student_learns() -> None:
-    objective = DistillationObjective(small_unet(), SIGMA)
+    objective = distillation(small_unet())
     student = disturbed(small_unet(), 0.1).train()
     loss, _ = objective.loss("generator", student, source().draw(2, step_generator(0)), step_generator(1))
     loss.backward()
@@ -51,8 +59,8 @@ def test_only_the_student_learns() -> None:
 def test_a_disturbed_student_comes_back_to_its_teacher(tmp_path: Path) -> None:
     teacher = small_unet()
     student = disturbed(teacher, 0.3)
-    objective = DistillationObjective(teacher, SIGMA)
-    settings = Settings(steps=40, learning_rate=3e-4, ema_decay=0.0)
+    objective = distillation(teacher)
+    settings = train_settings(steps=40, learning_rate=3e-4, ema_decay=0.0)
     losses: list[float] = []
     trainer = Trainer(student, objective, (), source(), settings, tmp_path, seed=3)
     trainer.run(lambda report: losses.append(report.figures["loss"]))

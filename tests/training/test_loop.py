@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mobilevd.errors import UserError
-from tests.training.helpers import Settings, clips, denoise, small_unet, source, trainer
+from tests.training.helpers import clips, denoise, small_unet, source, train_settings, trainer
 from training.batch import step_generator
 from training.loop import Report, Trainer
 
@@ -17,7 +17,7 @@ def test_denoising_loss_falls(tmp_path: Path) -> None:
     data = clips()
     data.latents = data.latents[:1].expand_as(data.latents)
     figures: list[float] = []
-    settings = Settings(steps=60, batch_size=4, learning_rate=3e-3)
+    settings = train_settings(steps=60, batch_size=4, learning_rate=3e-3)
     made = Trainer(small_unet(), denoise(), (), source(data), settings, tmp_path, 0)  # type: ignore[arg-type]
     made.run(lambda r: figures.append(r.figures["loss"]))
     assert sum(figures[-10:]) < 0.7 * sum(figures[:10])
@@ -91,14 +91,14 @@ class Poisoned:
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
     unet = small_unet()
     before = [p.clone() for p in unet.parameters()]
-    made = Trainer(unet, Poisoned({0}), (), source(), Settings(steps=1), tmp_path, 0)  # type: ignore[arg-type]
+    made = Trainer(unet, Poisoned({0}), (), source(), train_settings(steps=1), tmp_path, 0)  # type: ignore[arg-type]
     after = made.run()
     assert made.progress.skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(before, after.parameters(), strict=True))
 
 
 def test_a_loss_that_stays_not_finite_ends_the_training_with_advice(tmp_path: Path) -> None:
-    made = Trainer(small_unet(), Poisoned(set(range(99))), (), source(), Settings(steps=99), tmp_path, 0)  # type: ignore[arg-type]
+    made = Trainer(small_unet(), Poisoned(set(range(99))), (), source(), train_settings(steps=99), tmp_path, 0)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"not finite in 20 steps.*learning_rate"):
         made.run()
 

@@ -22,15 +22,16 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
+from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.transforms.temporal_pruning import TemporalPruning
-from tests.training.helpers import Settings, adversarial, small_unet, source
+from tests.training.helpers import train_settings, adversarial, small_unet, source
 from training.loop import Trainer
 torch.set_num_threads(1)
 state, folder = PartialState(cpu=True), Path(sys.argv[1])
 unet = small_unet()
 objective = adversarial(unet, discriminator_steps_first=0)
-pruning = TemporalPruning(keep=2, learning_rate=0.1)
-settings = Settings(steps=3, checkpoint_every=2, ema_decay=0.0)
+pruning = TemporalPruning(TemporalPruningSettings(keep=2, learning_rate=0.1))
+settings = train_settings(steps=3, checkpoint_every=2, ema_decay=0.0)
 trainer = Trainer(pruning.begin(unet), objective, [pruning], source(), settings, folder, seed=3)
 trained = trainer.run()
 tensors = {**trained.state_dict(), **{f"heads.{k}": v for k, v in objective.heads.state_dict().items()}}

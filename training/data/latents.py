@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_file
+from mobilevd.pixels import to_float
 from training.data.clips import Clip, ClipIndex
 from training.data.video import VideoError, read_clip
 
@@ -46,11 +47,6 @@ class LatentDataset(Dataset):
             "first_frame": self.first_frames[index],
             "embedding": self.embeddings[index],
         }
-
-
-def pixels_to_float(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels to float32 in [-1, 1], any shape."""
-    return pixels.float() / 127.5 - 1
 
 
 def build_latents(
@@ -136,7 +132,7 @@ def _encode_clips(
                 skipped.append(str(error))
         if read:
             pixels = torch.from_numpy(np.stack(read)).permute(0, 1, 4, 2, 3)  # (n, T, 3, H, W) uint8
-            frames = pixels_to_float(pixels).to(device)
+            frames = to_float(pixels).to(device)
             encoded = torch.cat([codec.encode(part).float().cpu() for part in frames.flatten(0, 1).split(batch)])
             latents.append(encoded.unflatten(0, (len(read), num_frames)))  # (n, T, C, h, w)
             first_frames.append(pixels[:, 0].clone())

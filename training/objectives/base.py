@@ -2,59 +2,72 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mobilevd.config.objectives import ObjectiveSettings
+from mobilevd.config.schema import DiffusionSettings
+from mobilevd.diffusion.preconditioning import Network
 from mobilevd.unet import SpatioTemporalUNet
 from training.batch import Batch
 
+GENERATOR = "generator"
+"""The phase that trains the UNet."""
 
-@dataclass
-class Phase:
-    """One optimizer's turn in a training step.
+
+def _none_before() -> SpatioTemporalUNet:
+    raise RuntimeError("this objective learns from an earlier model, and there is none")
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What an objective may take from the run around it, besides its own settings.
 
     Attributes:
-        name: key of the optimizer and of the metrics' prefix.
-        draws_gates: the turn runs the UNet with the transforms' random gates.
+        diffusion: noise levels of the run.
+        embedding_dim: D of the image embeddings (B, 1, D).
+        load_multi_step: loads the nearest earlier model that is sampled in many steps.
+        load_teacher: loads the one-step model whose outputs are learned.
     """
 
-    name: str
-    draws_gates: bool
+    diffusion: DiffusionSettings
+    embedding_dim: int
+    load_multi_step: Callable[[], SpatioTemporalUNet] = _none_before
+    load_teacher: Callable[[], SpatioTemporalUNet] = _none_before
 
 
-class Objective(Protocol):
-    """Gives the loop its phases, their parameters and their losses; keeps no state that a checkpoint would miss."""
+class Objective(ABC):
+    """Gives the loop its phases, their parameters and their losses; keeps no state that a checkpoint would miss.
+
+    One that trains the UNet alone, at the stage's learning rate, has a loss to say and nothing else.
+    """
+
+    settings_class: ClassVar[type[ObjectiveSettings]]
+    """The settings (in `mobilevd/config/objectives.py`) that it is made of: by them it is found."""
+
+    @abstractmethod
+    def __init__(self, settings: Any, context: TrainingContext) -> None:
+        """`settings` is one of `settings_class`."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """Modules trained beside the UNet, by phase name; saved with the checkpoint."""
-        ...
+        """Modules trained beside the UNet, by phase name; saved with the checkpoint and with the finished stage."""
+        return {}
 
-    def phases(self, step: int) -> list[Phase]:
-        """The turns of training step `step`, in order."""
-        ...
+    def phases(self, step: int) -> list[str]:
+        """Names of the turns of training step `step`, in order: one optimizer each."""
+        return [GENERATOR]
 
+    @abstractmethod
     def loss(
-        self, phase: str, unet: SpatioTemporalUNet, batch: Batch, generator: torch.Generator
+        self, phase: str, unet: Network, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss (scalar) of a phase on one micro-batch, and figures to show."""
-        ...
 
     def learning_rate(self, phase: str, default: float) -> float:
         """Learning rate of the phase's optimizer."""
-        ...
-
-
-class GeneratorOnly:
-    """The phases of an objective that trains the UNet and nothing beside it, at the stage's own learning rate."""
-
-    def modules(self) -> dict[str, nn.Module]:
-        return {}
-
-    def phases(self, step: int) -> list[Phase]:
-        return [Phase("generator", draws_gates=True)]
-
-    def learning_rate(self, phase: str, default: float) -> float:
         return default

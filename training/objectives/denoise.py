@@ -5,23 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mobilevd.config.objectives import DenoiseSettings
 from mobilevd.diffusion.preconditioning import Network, denoise, loss_weight
 from mobilevd.diffusion.sigmas import lognormal_sigmas
 from training.batch import Batch
-from training.objectives.base import GeneratorOnly
+from training.objectives.base import Objective, TrainingContext
 
 
-class DenoiseObjective(GeneratorOnly):
+class Denoise(Objective):
     """E[ (1+s^2)/s^2 |D(x0 + s n; s) - x0|^2 ], ln s ~ N(p_mean, p_std^2), conditions dropped now and then.
 
-    Args:
-        p_mean, p_std: of ln s; SVD's are 0.7 and 1.6.
-        conditioning_dropout: chance that the image latents, and apart from that the embedding, are replaced by zeros,
-            which is what guidance compares with (SVD: 0.1).
+    p_mean and p_std are the run's (SVD: 0.7 and 1.6). By chance (`conditioning_dropout`, SVD: 0.1) the image latents, and
+    apart from that the embedding, are replaced by zeros, which is what guidance compares with.
     """
 
-    def __init__(self, p_mean: float, p_std: float, conditioning_dropout: float) -> None:
-        self.p_mean, self.p_std, self.conditioning_dropout = p_mean, p_std, conditioning_dropout
+    settings_class = DenoiseSettings
+
+    def __init__(self, settings: DenoiseSettings, context: TrainingContext) -> None:
+        self.conditioning_dropout = settings.conditioning_dropout
+        self.p_mean, self.p_std = context.diffusion.p_mean, context.diffusion.p_std
 
     def loss(
         self, phase: str, unet: Network, batch: Batch, generator: torch.Generator

@@ -7,10 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mobilevd.config.objectives import DistillationSettings
 from mobilevd.diffusion.preconditioning import Conditions, Network, denoise
 from mobilevd.unet import SpatioTemporalUNet
 from training.batch import Batch
-from training.objectives.base import GeneratorOnly
+from training.objectives.base import Objective, TrainingContext
 
 
 class Teacher:
@@ -31,18 +32,16 @@ class Teacher:
         return (estimate - target).float().pow(2).mean()
 
 
-class DistillationObjective(GeneratorOnly):
+class Distillation(Objective):
     """E[ |G(n, c) - G_teacher(n, c)|^2 ], both evaluated once at the largest noise level, on the same noise and condition.
 
     It needs no discriminator, costs less than half an adversarial step, and teaches nothing that the teacher cannot do.
-
-    Args:
-        teacher: the one-step model to learn from.
-        sigma: the noise level of generation (sigma_max).
     """
 
-    def __init__(self, teacher: SpatioTemporalUNet, sigma: float) -> None:
-        self.teacher, self.sigma = Teacher(teacher), sigma
+    settings_class = DistillationSettings
+
+    def __init__(self, settings: DistillationSettings, context: TrainingContext) -> None:
+        self.teacher, self.sigma = Teacher(context.load_teacher()), context.diffusion.sigma_max
 
     def loss(
         self, phase: str, unet: Network, batch: Batch, generator: torch.Generator

@@ -11,12 +11,12 @@ import torch
 
 from mobilevd.codecs import TinyCodec, load_codec
 from mobilevd.errors import UserError
+from mobilevd.pixels import to_float
 from training.codec import (
     HELD_OUT,
     measure_latents,
     reconstruction_psnr_db,
     scene_frames,
-    to_float,
     train_tiny_codec,
 )
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from mobilevd.errors import UserError
 from mobilevd.nn.attention import Attention
 from mobilevd.nn.resnet import ResidualPart
-from mobilevd.transforms import make_transform
 from mobilevd.transforms.funnels import coupled_singular_init, merge_funnels
 from mobilevd.unet import SpatioTemporalUNet
+from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 
 ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
@@ -27,7 +27,7 @@ def best_of_rank(product: Tensor, rank: int) -> Tensor:
 
 
 def begin(unet: SpatioTemporalUNet, **settings: object) -> SpatioTemporalUNet:
-    return make_transform({"kind": "funnels", **settings}).begin(unet)
+    return transform_of({"kind": "funnels", **settings}).begin(unet)
 
 
 def attention(unet: SpatioTemporalUNet) -> Attention:
@@ -154,7 +154,7 @@ def test_merging_loses_nothing(init: str, settings: dict[str, float]) -> None:
     with torch.no_grad():  # as after training: everything has moved
         for parameter in live.parameters():
             parameter += 0.05 * torch.randn_like(parameter) * parameter.std(correction=0)
-    merged = make_transform({"kind": "funnels", **settings}).finish(live)
+    merged = transform_of({"kind": "funnels", **settings}).finish(live)
     arguments = inputs(live)
     assert relative_error(run(merged, arguments), run(live, arguments)) <= 2e-6
     assert merged.num_parameters() < small_unet().num_parameters() < live.num_parameters()

@@ -9,8 +9,8 @@ import torch
 
 from mobilevd.errors import UserError
 from mobilevd.nn.multiscale import SpatialScale, TemporalScale
-from mobilevd.transforms import make_transform
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 
 THREE_LEVELS: dict[str, Any] = {
@@ -42,7 +42,7 @@ def shapes_of_inputs(unet: SpatioTemporalUNet, size: tuple[int, int]) -> dict[st
 
 @pytest.mark.parametrize("operator", ["average", "stride"])
 def test_frames_are_halved_behind_the_first_stage_and_restored_before_the_last(operator: str) -> None:
-    transform = make_transform({"kind": "temporal_multiscale", "factor": 2, "operator": operator})
+    transform = transform_of({"kind": "temporal_multiscale", "factor": 2, "operator": operator})
     unet = transform.finish(transform.begin(small_unet(**THREE_LEVELS)))
     assert shapes_of_inputs(unet, (8, 16)) == {
         "down_blocks.0": [(4, 8, 16)],
@@ -57,7 +57,7 @@ def test_frames_are_halved_behind_the_first_stage_and_restored_before_the_last(o
 
 
 def test_pixels_are_halved_behind_the_first_stage_and_restored_before_the_last() -> None:
-    unet = make_transform({"kind": "spatial_multiscale"}).begin(small_unet(**THREE_LEVELS))
+    unet = transform_of({"kind": "spatial_multiscale"}).begin(small_unet(**THREE_LEVELS))
     assert shapes_of_inputs(unet, (16, 32)) == {
         "down_blocks.0": [(4, 16, 32)],
         "down_blocks.1": [(4, 4, 8)],
@@ -73,7 +73,7 @@ def test_pixels_are_halved_behind_the_first_stage_and_restored_before_the_last()
 def test_the_weights_stay() -> None:
     unet = small_unet()
     for kind in ("temporal_multiscale", "spatial_multiscale"):
-        scaled = make_transform({"kind": kind}).begin(unet)
+        scaled = transform_of({"kind": kind}).begin(unet)
         state = scaled.state_dict()
         assert state.keys() == unet.state_dict().keys()
         assert all(torch.equal(state[name], tensor) for name, tensor in unet.state_dict().items())
@@ -85,7 +85,7 @@ def test_a_still_clip_loses_nothing_but_its_frame_numbers(operator: str) -> None
     unet = small_unet(temporal_blocks=[])
     sample, timestep, embedding, ids = inputs(unet)
     still = sample[:, :1].expand_as(sample).contiguous()
-    scaled = make_transform({"kind": "temporal_multiscale", "operator": operator}).begin(unet)
+    scaled = transform_of({"kind": "temporal_multiscale", "operator": operator}).begin(unet)
     arguments = (still, timestep, embedding, ids)
     assert relative_error(run(scaled, arguments), run(unet, arguments)) < 1e-6
     moving = (sample, timestep, embedding, ids)
@@ -106,13 +106,13 @@ def test_the_operators_do_what_they_are_called() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     temporal, spatial = {"kind": "temporal_multiscale"}, {"kind": "spatial_multiscale"}
     with pytest.raises(UserError, match="4 frames are not divisible by factor 3"):
-        make_transform({**temporal, "factor": 3}).begin(small_unet())
+        transform_of({**temporal, "factor": 3}).begin(small_unet())
     with pytest.raises(UserError, match="latents of 6x8 do not fit factor 2.*divisible by 4"):
-        make_transform(spatial).begin(small_unet(sample_size=[6, 8]))
-    twice = make_transform(temporal).begin(small_unet())
+        transform_of(spatial).begin(small_unet(sample_size=[6, 8]))
+    twice = transform_of(temporal).begin(small_unet())
     with pytest.raises(UserError, match="already has temporal_scale 2"):
-        make_transform(temporal).begin(twice)
+        transform_of(temporal).begin(twice)
     with pytest.raises(UserError, match="operator 'stride', but this UNet's temporal_scale uses 'average'"):
-        make_transform({**spatial, "operator": "stride"}).begin(twice)
-    both = make_transform(spatial).begin(twice)
+        transform_of({**spatial, "operator": "stride"}).begin(twice)
+    both = transform_of(spatial).begin(twice)
     assert (both.config["temporal_scale"], both.config["spatial_scale"]) == (2, 2)

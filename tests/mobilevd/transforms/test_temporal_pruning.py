@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.errors import UserError
-from mobilevd.transforms import make_transform
 from mobilevd.transforms.brewer import inclusion_probabilities
 from mobilevd.transforms.temporal_pruning import (
     TemporalPruning,
@@ -15,7 +17,12 @@ from mobilevd.transforms.temporal_pruning import (
     probability_jacobian,
 )
 from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import Inputs, inputs, relative_error, run, small_unet
+
+
+def pruning_of(**settings: Any) -> TemporalPruning:
+    return TemporalPruning(TemporalPruningSettings(**settings))
 
 
 def set_gates(unet: SpatioTemporalUNet, names: list[str]) -> None:
@@ -24,7 +31,7 @@ def set_gates(unet: SpatioTemporalUNet, names: list[str]) -> None:
 
 
 def test_deleting_gated_off_blocks_changes_nothing() -> None:
-    unet = TemporalPruning().begin(small_unet())
+    unet = pruning_of().begin(small_unet())
     names = unet.temporal_block_names()
     kept = [names[1], names[4]]
     set_gates(unet, kept)
@@ -38,7 +45,7 @@ def test_deleting_gated_off_blocks_changes_nothing() -> None:
 
 
 def test_finish_keeps_the_most_important_in_their_order() -> None:
-    transform = make_transform({"kind": "temporal_pruning", "keep": 3})
+    transform = transform_of({"kind": "temporal_pruning", "keep": 3})
     unet = transform.begin(small_unet())
     assert unet.temporal_importance is not None
     names = unet.temporal_block_names()
@@ -50,7 +57,7 @@ def test_finish_keeps_the_most_important_in_their_order() -> None:
 
 @pytest.mark.parametrize(("keep", "blocks"), [(1, 1), (3, 3), (0.3, 4), (0.01, 1), (0.99, 12), (12, 12), (50, 12)])
 def test_how_many_are_kept(keep: float, blocks: int) -> None:
-    transform = TemporalPruning(keep=keep)
+    transform = pruning_of(keep=keep)
     unet = transform.begin(small_unet())
     assert len(unet.temporal_block_names()) == 12
     transform.before_step(unet, torch.Generator().manual_seed(0))
@@ -62,20 +69,20 @@ def test_how_many_are_kept(keep: float, blocks: int) -> None:
 
 
 def test_the_published_fraction_keeps_11_of_svds_38() -> None:
-    assert TemporalPruning(keep=0.3).blocks_to_keep(38) == TemporalPruning(keep=11).blocks_to_keep(38) == 11
+    assert pruning_of(keep=0.3).blocks_to_keep(38) == pruning_of(keep=11).blocks_to_keep(38) == 11
 
 
 def test_pruning_again_and_after_funnels() -> None:
-    funnels, pruning = make_transform({"kind": "funnels"}), TemporalPruning(keep=4)
+    funnels, pruning = transform_of({"kind": "funnels"}), pruning_of(keep=4)
     unet = funnels.finish(funnels.begin(small_unet()))
     once = pruning.finish(pruning.begin(unet))
-    twice = TemporalPruning(keep=2).finish(TemporalPruning(keep=2).begin(once))
+    twice = pruning_of(keep=2).finish(pruning_of(keep=2).begin(once))
     assert len(twice.temporal_block_names()) == 2
     layers = {name for name, _ in twice.named_modules()}
     assert all(name.rsplit(".", 1)[0] in layers for name in twice.config["inner_widths"])
     nothing = twice.derive(temporal_blocks=[])
     with pytest.raises(UserError, match="no temporal blocks left"):
-        TemporalPruning().begin(nothing)
+        pruning_of().begin(nothing)
 
 
 @pytest.mark.parametrize("importance", [[0.0] * 5, [1.0, 0.5, 0.0, -0.5, 2.0], [9.0, 0.0, 0.1, 0.2, 0.3]])
@@ -92,7 +99,7 @@ def test_the_gates_gradient_is_that_of_the_inclusion_probabilities(importance: l
 
 
 def test_gates_are_the_draw_forwards_and_its_probabilities_backwards() -> None:
-    transform = TemporalPruning(keep=4)
+    transform = pruning_of(keep=4)
     unet = transform.begin(small_unet())
     importance = unet.temporal_importance
     assert importance is not None
@@ -109,7 +116,7 @@ def test_gates_are_the_draw_forwards_and_its_probabilities_backwards() -> None:
 
 
 def test_extreme_importances_still_draw() -> None:
-    transform = TemporalPruning(keep=2)
+    transform = pruning_of(keep=2)
     unet = transform.begin(small_unet())
     assert unet.temporal_importance is not None
     with torch.no_grad():
@@ -147,7 +154,7 @@ def test_training_finds_the_blocks_that_matter() -> None:
     """The target is made by three of twelve blocks; only importances are trained, and the three come out on top."""
     torch.set_num_threads(1)
     unet, wanted, data = constructed_case()
-    transform = TemporalPruning(keep=3, learning_rate=0.05)
+    transform = pruning_of(keep=3, learning_rate=0.05)
     live = transform.begin(unet)
     live.requires_grad_(False)
     assert live.temporal_importance is not None

@@ -12,9 +12,10 @@ import torch
 
 from mobilevd.codecs import TinyCodec
 from mobilevd.errors import UserError
+from mobilevd.pixels import to_float
 from training.data.clips import Clip, ClipIndex, scan_videos
 from training.data.corpus import write_corpus
-from training.data.latents import build_latents, pixels_to_float
+from training.data.latents import build_latents
 from training.data.video import read_clip
 
 SIZE: dict[str, Any] = {"height": 32, "width": 64, "num_frames": 4, "fps": 7}
@@ -50,7 +51,7 @@ def test_tensors_are_those_of_the_clips(index, codec, tmp_path):
     assert dataset.embeddings.shape == (3, 1, 96) and dataset.embeddings.dtype == torch.float32
     clip = index.clips[1]
     pixels = torch.from_numpy(read_clip(clip.path, 4, 7, clip.start_s, 32, 64)).permute(0, 3, 1, 2)
-    frames = pixels_to_float(pixels)
+    frames = to_float(pixels)
     item = dataset[1]
     assert torch.equal(item["first_frame"], pixels[0])
     torch.testing.assert_close(item["latents"], codec.encode(frames), rtol=1e-4, atol=1e-5)

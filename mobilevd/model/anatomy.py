@@ -1,0 +1,139 @@
+"""The UNet's anatomy: which block a module, or an operator at a path in the UNet, belongs to.
+
+No other file parses block names. They are those of diffusers, as an SVD checkpoint has them: the stages `down_blocks.0`,
+`mid_block`, `up_blocks.1`, and in them `resnets.N`, `attentions.N`, `downsamplers.0` and `upsamplers.0`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import nn
+
+from mobilevd.nn.blocks import Resample
+from mobilevd.nn.resnet import SpatioTemporalResBlock
+from mobilevd.nn.transformer import SpatioTemporalTransformer
+
+SPATIAL_RESIDUAL, TEMPORAL_RESIDUAL = "spatial residual", "temporal residual"
+SPATIAL_TRANSFORMER, TEMPORAL_TRANSFORMER = "spatial transformer", "temporal transformer"
+TRANSFORMER_OUTPUT = "transformer output"
+DOWNSAMPLER, UPSAMPLER = "downsampler", "upsampler"
+CONV_IN, CONV_OUT = "conv_in", "conv_out"
+RESIDUAL_BLOCK, TRANSFORMER = "residual block", "transformer"
+"""The whole of a residual block or transformer: what is in neither its spatial nor its temporal part (reshapes, blends)."""
+WHOLES = (RESIDUAL_BLOCK, TRANSFORMER)
+
+_STAGE = r"(?:down|up)_blocks\.\d+|mid_block"
+_MODULE = r"(resnets|attentions|downsamplers|upsamplers)\.\d+"
+_INSIDE = re.compile(rf"((?:{_STAGE})\.{_MODULE})(?:\.(\w+)(?:\.(\d+))?)?(?:\.|$)")
+_END = re.compile(r"(conv_in|conv_norm_out|conv_out)(?:\.|$)")
+_KIND_OF_MODULE = {
+    "resnets": RESIDUAL_BLOCK,
+    "attentions": TRANSFORMER,
+    "downsamplers": DOWNSAMPLER,
+    "upsamplers": UPSAMPLER,
+}
+_KIND_OF_PART = {
+    "spatial_res_block": SPATIAL_RESIDUAL,
+    "temporal_res_block": TEMPORAL_RESIDUAL,
+    "norm": SPATIAL_TRANSFORMER,
+    "proj_in": SPATIAL_TRANSFORMER,
+    "transformer_blocks": SPATIAL_TRANSFORMER,
+    "temporal_transformer_blocks": TEMPORAL_TRANSFORMER,
+    "proj_out": TRANSFORMER_OUTPUT,
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the UNet.
+
+    Attributes:
+        name: path in the UNet of the module that it is part of ("down_blocks.0.attentions.1"); `conv_in`, `conv_out`.
+        kind: "temporal residual", ...
+        level: of resolution, 0 is the highest; None where a path alone does not tell (see `block_at`).
+        layer: of a transformer that has several.
+    """
+
+    name: str
+    kind: str
+    level: int | None = None
+    layer: int = 0
+
+    @property
+    def temporal(self) -> bool:
+        """Whether it is a temporal part, which pruning can delete."""
+        return self.kind in (TEMPORAL_RESIDUAL, TEMPORAL_TRANSFORMER)
+
+    @property
+    def in_middle(self) -> bool:
+        """Whether it is in the middle stage, between the way down and the way up."""
+        return self.name.startswith("mid_block")
+
+
+def in_unet(path: str) -> str:
+    """A path in a program, whose UNet is called `unet`, as a path in the UNet; "" for the UNet itself."""
+    return "" if path == "unet" else path.removeprefix("unet.")
+
+
+def block_at(path: str, levels: int | None = None) -> Block | None:
+    """The block that the module or operator at a path in the UNet (or a program) belongs to; None if it is in none.
+
+    Args:
+        levels: of the UNet. Without them the level of what is not on the way down cannot be told.
+    """
+    path = in_unet(path)
+    if end := _END.match(path):
+        kind = CONV_IN if end[1] == "conv_in" else CONV_OUT
+        return Block(kind, kind, level=0)
+    inside = _INSIDE.match(path)
+    if inside is None:
+        return None
+    name, module, part, layer = inside.groups()
+    kind = _KIND_OF_PART.get(part, _KIND_OF_MODULE[module])
+    return Block(name, kind, _level(name, levels), int(layer) if layer and part.endswith("transformer_blocks") else 0)
+
+
+def _level(name: str, levels: int | None) -> int | None:
+    stage, number = name.split(".")[:2]
+    if stage == "down_blocks":
+        return int(number)
+    if levels is None:
+        return None
+    return levels - 1 if stage == "mid_block" else levels - 1 - int(number)
+
+
+def stage_at(path: str) -> str | None:
+    """The stage that a path is in ("down_blocks.0", "mid_block"); decoders have stages that are called so, too."""
+    match = re.match(rf"(?:\w+\.)??({_STAGE})", path)
+    return match[1] if match else None
+
+
+def is_attention(path: str) -> bool:
+    """Whether a path is inside an attention (its projections too), self or cross, spatial or temporal."""
+    return re.search(r"transformer_blocks\.\d+\.attn", path) is not None
+
+
+def blocks_of(unet: nn.Module, levels: int) -> list[Block]:
+    """Every block that a UNet has, in the order of the forward pass."""
+    found = (block_at(path, levels) for path, _ in unet.named_modules())
+    return sorted({block for block in found if block is not None and block.kind not in WHOLES}, key=_position)
+
+
+def _position(block: Block) -> tuple[int, ...]:
+    """Sorts blocks as they run: a transformer behind the residual block of its number, a resampler at a stage's end."""
+    if block.kind in (CONV_IN, CONV_OUT):
+        return (0,) if block.kind == CONV_IN else (4,)
+    parts = block.name.split(".")
+    way = ("down_blocks", "mid_block", "up_blocks").index(parts[0])
+    number = 0 if block.in_middle else int(parts[1])
+    resampler = block.kind in (DOWNSAMPLER, UPSAMPLER)
+    last = block.kind == TRANSFORMER_OUTPUT
+    return 1 + way, number, resampler, int(parts[-1]), parts[-2] == "attentions", last, block.layer, block.temporal
+
+
+def block_modules(module: nn.Module, resamplers: bool = False) -> dict[str, nn.Module]:
+    """The residual blocks and transformers (and resamplers, if wanted) inside a module, by their path in it."""
+    kinds = (SpatioTemporalResBlock, SpatioTemporalTransformer, *((Resample,) if resamplers else ()))
+    return {path: part for path, part in module.named_modules() if isinstance(part, kinds)}

@@ -1,0 +1,54 @@
+"""Pixels as the model sees them: between uint8 and [-1, 1], a picture's file, and the noise that a clip starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from mobilevd.errors import UserError
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    """uint8 pixels of any shape -> float32 in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def frames_to_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in [-1, 1]."""
+    return to_float(torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames, -1, -3))))
+
+
+def tensor_to_frames(frames: Tensor) -> np.ndarray:
+    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3); what lies outside is clipped."""
+    pixels = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return pixels.movedim(-3, -1).cpu().numpy()
+
+
+def read_picture(path: Path, height: int, width: int) -> Tensor:
+    """A picture file as (1, 3, H, W) in [-1, 1]: centre-cropped to the asked aspect, then resized (Lanczos).
+
+    Raises UserError for a file that is missing or no picture.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such picture") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: not a picture that can be read ({error})") from None
+    scale = min(picture.width / width, picture.height / height)
+    crop_width, crop_height = scale * width, scale * height
+    left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
+    box = (left, top, left + crop_width, top + crop_height)
+    small = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    return to_float(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None])
+
+
+def starting_noise(seed: int, *shape: int) -> tuple[Tensor, torch.Generator]:
+    """The clip's noise (1, T, C, h, w), the first draw of a seed; the picture's augmentation is the generator's next."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((1, *shape), generator=generator), generator
