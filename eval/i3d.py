@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.features import check_clips
+from eval.clips import check_clips
 from mobilevd.errors import UserError
 
 DEFAULT_FILE = "i3d_torchscript.pt"

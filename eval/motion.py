@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.features import check_clips
+from eval.clips import check_clips
 from mobilevd.errors import UserError
 
 

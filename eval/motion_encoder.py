@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval.features import check_clips
+from eval.clips import check_clips
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, disk_full_is_a_user_error
+from mobilevd.pixels import to_float
 
 SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny" / "motion_encoder"
 MIN_FRAMES = 2  # with a single frame there is no motion to see
@@ -124,7 +125,7 @@ class MotionEncoder(nn.Module):
 
 def to_model_input(clips: np.ndarray, height: int, width: int) -> Tensor:
     """uint8 (N, T, H, W, 3) -> float (N, 3, T, height, width) in [-1, 1]; bilinear, antialiased if sizes differ."""
-    x = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 1, 4, 2, 3).float() / 127.5 - 1  # (N, T, 3, H, W)
+    x = to_float(torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 1, 4, 2, 3))  # (N, T, 3, H, W)
     if x.shape[-2:] != (height, width):
         frames = F.interpolate(x.flatten(0, 1), size=(height, width), mode="bilinear", antialias=True)
         x = frames.reshape(*x.shape[:3], height, width)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.features import check_clips
+from eval.clips import check_clips
 from mobilevd.errors import UserError
+from mobilevd.pixels import to_float
 
 # AlexNet as torchvision publishes it (IMAGENET1K_V1); LPIPS's own linear layers come with the lpips package.
 BACKBONE_FILE = "alexnet-owt-7be5be79.pth"
@@ -75,7 +76,7 @@ def lpips_distance(metric: nn.Module, a: np.ndarray, b: np.ndarray, batch_size: 
     total, (n, t, h, w, _) = 0.0, a.shape
     flat = [x.reshape(n * t, h, w, 3) for x in (a, b)]
     for start in range(0, n * t, batch_size):
-        x, y = (torch.from_numpy(f[start : start + batch_size]).permute(0, 3, 1, 2).float() / 127.5 - 1 for f in flat)
+        x, y = (to_float(torch.from_numpy(f[start : start + batch_size]).permute(0, 3, 1, 2)) for f in flat)
         total += float(metric(x, y).double().sum())
     return total / (n * t)
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from eval.features import FeatureExtractor, check_clips
+from eval.clips import check_clips, describe_form
+from eval.features import FeatureExtractor
+from eval.figures import measure_figures
 from eval.frechet import frechet_distance
-from eval.motion import motion_ratio
 from mobilevd.errors import UserError
 
 MAX_PSNR_DB = 100.0  # of identical frames, whose PSNR is infinite: JSON has no infinity
@@ -47,22 +48,24 @@ def evaluate_clips(
     fps: float | None = None,
     conditions: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Distance, motion ratio and protocol of generated clips (N, T, H, W, 3) against reference ones (M, T, H, W, 3).
+    """Distance, the figures that clips give and the protocol of generated clips against reference clips.
 
-    `conditions` (N, H, W, 3), the frames that were animated, adds `first_frame` (PSNR and SSIM). Raises UserError if
-    the sets differ in frames or size: a distance between clips of two lengths compares the lengths.
+    `generated` (N, T, H, W, 3), `reference` (M, T, H, W, 3), uint8; the figures are those of `eval.figures`. `conditions`
+    (N, H, W, 3), the frames that were animated, adds `first_frame` (PSNR and SSIM). Raises UserError if the sets differ in
+    frames or size: a distance between clips of two lengths compares the lengths.
     """
     check_clips(generated, min_frames=2, what="generated clips")
     check_clips(reference, min_frames=2, what="reference clips")
     if generated.shape[1:] != reference.shape[1:]:
         raise UserError(
-            f"generated clips are {_form(generated)} and reference clips {_form(reference)}: make them the same"
+            f"generated clips are {describe_form(generated)} and reference clips {describe_form(reference)}: "
+            "make them the same"
         )
     result: dict[str, Any] = {
         "distance": frechet_distance(extractor(generated), extractor(reference)),
         "distance_name": extractor.distance_name,
         "extractor": extractor.name,
-        "motion_ratio": motion_ratio(generated, reference),
+        **measure_figures(generated, reference),
         "protocol": {
             "generated_clips": len(generated),
             "reference_clips": len(reference),
@@ -76,11 +79,6 @@ def evaluate_clips(
     if conditions is not None:
         result["first_frame"] = first_frame_fidelity(generated, conditions)
     return result
-
-
-def _form(clips: np.ndarray) -> str:
-    _, t, h, w, _ = clips.shape
-    return f"{t} frames of {w}x{h}"
 
 
 def read_folder(folder: Path | str, read_video: ReadVideo) -> tuple[np.ndarray, list[Path]]:
@@ -99,7 +97,9 @@ def read_folder(folder: Path | str, read_video: ReadVideo) -> tuple[np.ndarray, 
         clip = read_video(file)
         check_clips(clip[None], what=str(file))
         if clips and clip.shape != clips[0].shape:
-            raise UserError(f"{file}: {_form(clip[None])}, but {files[0].name} has {_form(clips[0][None])}")
+            raise UserError(
+                f"{file}: {describe_form(clip[None])}, but {files[0].name} has {describe_form(clips[0][None])}"
+            )
         clips.append(clip)
     return np.stack(clips), files
 

@@ -6,9 +6,7 @@ unavailable, with the reason from `row["unavailable"][key]` (or `results["unavai
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,50 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eval.figures import Figure, Row, columns, distance_names, number
 from mobilevd.files import atomic_write_text
 
-Row = Mapping[str, Any]
 NO_REASON = "not measured"
-# Below this many TFLOPs in the largest model, GFLOPs are the readable unit.
-SMALL_TFLOPS = 0.1
 # Columns of a terminal from which on the FLOPs per clip have a column of their own.
 WIDE = 110
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """A number to so many significant digits, never in exponent form; digits before the point are all kept."""
-    if value == 0:
-        return "0"
-    value = float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else value  # 9.996 is 10.0, not 10.00
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}"
-
-
-def with_prefix(value: float) -> str:
-    """A count with k, M, G, T or P: 237400 -> "237 k"."""
-    for prefix, unit in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= unit * 0.9995:  # so that 999.9 k is written 1.00 M
-            return f"{significant(value / unit)} {prefix}"
-    return significant(value)
-
-
-def against_base(ratio: float) -> str:
-    """FLOPs of the base over FLOPs of this model, in words: 214.3 -> "214x fewer"."""
-    if abs(ratio - 1) < 0.005:
-        return "1x"
-    return f"{significant(ratio)}x fewer" if ratio > 1 else f"{significant(1 / ratio)}x more"
-
-
-@dataclass(frozen=True)
-class Column:
-    key: str
-    header: str
-    write: Callable[[Any], str]
-
-
-def _number(row: Row, key: str) -> float | None:
-    value = row.get(key)
-    return None if value is None or not math.isfinite(value) else value
 
 
 def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
@@ -69,39 +29,20 @@ def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
 
 def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Fill in `flops_ratio` against the first row, the base, where only `flops_per_clip` is given."""
-    base = _number(rows[0], "flops_per_clip") if rows else None
+    base = number(rows[0], "flops_per_clip") if rows else None
     filled = []
     for row in rows:
-        own = _number(row, "flops_per_clip")
-        ratio = _number(row, "flops_ratio")
+        own = number(row, "flops_per_clip")
+        ratio = number(row, "flops_ratio")
         if ratio is None and base and own:
             ratio = base / own
         filled.append({**row, "flops_ratio": ratio})
     return filled
 
 
-def columns(rows: Sequence[Row]) -> list[Column]:
-    """The columns for these rows; the unit of FLOPs and the name of the distance depend on them."""
-    names = {row["distance_name"] for row in rows if row.get("distance_name")}
-    distance = names.pop() if len(names) == 1 else "distance"
-    largest = max((_number(row, "tflops") or 0.0 for row in rows), default=0.0)
-    giga = largest < SMALL_TFLOPS
-    return [
-        Column("nfe", "NFE", lambda v: f"{v:,}"),
-        Column("distance", distance, significant),
-        Column("motion_ratio", "motion", lambda v: f"{v:.2f}"),
-        Column("parameters", "params", with_prefix),
-        Column("tflops", "GFLOPs" if giga else "TFLOPs", lambda v: significant(v * 1000 if giga else v)),
-        Column("host_ms", "host ms", significant),
-        Column("device_ms", "device ms", significant),
-        Column("flops_per_clip", "FLOPs per clip", with_prefix),
-        Column("flops_ratio", "against base", against_base),
-    ]
-
-
-def _cell(row: Row, column: Column, mixed_names: bool) -> str | None:
+def _cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
     """The text of a figure, None where it is unavailable."""
-    value = _number(row, column.key)
+    value = number(row, column.key)
     if value is None:
         return None
     text = column.write(value)
@@ -131,7 +72,7 @@ def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distanc
 
 
 def _distance_name(rows: Sequence[Row]) -> str:
-    return columns(rows)[1].header
+    return next(figure.header for figure in columns(rows) if figure.key == "distance")
 
 
 def render_table(
@@ -148,7 +89,7 @@ def render_table(
     common, rows = unavailable or {}, _with_ratios(rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(console.width >= WIDE)), pad_edge=False)
     table.add_column("model", overflow="fold", min_width=20)
-    mixed = len({row["distance_name"] for row in rows if row.get("distance_name")}) > 1
+    mixed = len(distance_names(rows)) > 1
     notes, kept = [], []
     shown = columns(rows)
     if console.width < WIDE:  # its ratio to the base says the same
@@ -183,7 +124,7 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
     """The cumulative table in Markdown; an unavailable figure is written in full, with its reason."""
     common, rows = unavailable or {}, _with_ratios(rows)
     shown = columns(rows)
-    mixed = len({row["distance_name"] for row in rows if row.get("distance_name")}) > 1
+    mixed = len(distance_names(rows)) > 1
     lines = ["| model | " + " | ".join(_plain(c.header) for c in shown) + " |", "|---" + "|---:" * len(shown) + "|"]
     for row in rows:
         cells = [_cell(row, c, mixed) or f"unavailable: {_reason(row, c.key, common)}" for c in shown]

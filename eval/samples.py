@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from eval.features import check_clips
+from eval.clips import check_clips
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 

@@ -16,7 +16,7 @@ USER_MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
-class House(TyperGroup):
+class CommandGroup(TyperGroup):
     """Turns a user's mistake into one red line and exit code 2, and Ctrl-C into a word on how to go on."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -50,7 +50,7 @@ def _complain(text: str) -> None:
 
 
 app = typer.Typer(
-    cls=House,
+    cls=CommandGroup,
     help="Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it.",
     no_args_is_help=True,
     add_completion=False,
@@ -321,7 +321,7 @@ def build_runner(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and stop.")] = False,
 ) -> None:
     """Build the program that runs models on phones."""
-    from mobilevd.measuring.phones import build_phone_runner
+    from mobilevd.commands.build_runner import build_phone_runner
 
     build_phone_runner(abi, executorch, ndk, vulkan=vulkan, glibc=glibc, wheel=wheel, dry_run=dry_run)
 
@@ -335,27 +335,10 @@ def evaluate(
     fps: Annotated[float | None, typer.Option(help="Their rate; else that of a generated one.")] = None,
     json: Json = None,
 ) -> None:
-    """Compare generated clips with real ones, at the size of the generated."""
-    first = next(iter(sorted(generated.glob("*.mp4"))), None)
-    if first is None:
-        raise UserError(f"{generated}: holds no .mp4 files to evaluate")
-    from eval.features import load_extractor
-    from eval.protocol import evaluate_folders
-    from mobilevd.files import atomic_write_json
-    from training.data.video import probe, read_clip
+    """Compare generated clips with real ones, at the size of the generated ones."""
+    from mobilevd.commands.evaluate import evaluate_command
 
-    form = probe(first)
-    count, rate = frames or form.num_frames, fps or form.fps
-    result = evaluate_folders(
-        generated,
-        reference,
-        load_extractor(features),
-        lambda file: read_clip(file, count, rate, 0.0, form.height, form.width),
-        fps=rate,
-    )
-    if json is not None:
-        atomic_write_json(json, result)
-    typer.echo(f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}")
+    evaluate_command(generated, reference, features, frames, fps, json)
 
 
 @app.command()
@@ -372,35 +355,20 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
     """Make a clip from a picture, with a model or with an exported bundle."""
-    from training.data.video import write_video
+    from mobilevd.generate import generate_command
 
-    if (model is None) == (bundle is None):
-        raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
-    if bundle is not None:
-        fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
-        if given := [name for name, value in fixed.items() if value is not None]:
-            raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
-        from device_runner.bundle import read_bundle
-        from export.run_bundle import generate_with_bundle
-
-        checked = read_bundle(bundle)
-        frames = generate_with_bundle(checked, image, seed)
-        fps, how = float(checked.model["fps"]), f"with {checked.target}, {checked.precision}"
-    else:
-        assert model is not None
-        from mobilevd.generate import generate_frames, settings_for
-        from mobilevd.unet import SpatioTemporalUNet
-
-        if (height is None) != (width is None):
-            raise UserError("give --height and --width together, or neither")
-        size = (height, width) if height is not None and width is not None else None
-        codec_folder, count, settings = settings_for(model, codec, steps)
-        unet = SpatioTemporalUNet.from_pretrained(model)
-        settings |= {"seed": seed, "steps": count, "size": size, "frames_per_chunk": frames_per_chunk}
-        frames = generate_frames(unet, codec_folder, image, **settings)
-        fps, how = settings.get("fps", 7), f"{count} step(s)"
-    write_video(out, frames, fps)
-    typer.echo(f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}")
+    generate_command(
+        image,
+        out,
+        model=model,
+        bundle=bundle,
+        codec=codec,
+        steps=steps,
+        height=height,
+        width=width,
+        frames_per_chunk=frames_per_chunk,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -408,48 +376,19 @@ def report(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
 ) -> None:
     """Print the table of a finished run, and write its report.md anew."""
-    import json as json_format
+    from mobilevd.commands.report import report_command
 
-    from rich.console import Console
-
-    from eval.report import render_table, write_report_markdown
-
-    file = run_folder / "results.json"
-    try:
-        results = json_format.loads(file.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{file}: not there; `mobilevd run` writes it when the run is done") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error}); give the command of the run again") from None
-    write_report_markdown(run_folder / "report.md", results)
-    render_table(results["rows"], Console(), protocol=results.get("protocol"), unavailable=results.get("unavailable"))
+    report_command(run_folder)
 
 
 @app.command()
 def doctor() -> None:
-    """Tell what this machine has and lacks for a run."""
+    """Tell what this machine has and lacks for a run. Exit code 1 if something is missing."""
     from rich.console import Console
 
-    from device_runner.adb.program import find_program
-    from device_runner.build import find_toolchain
-    from mobilevd.doctor import examine
+    from mobilevd.doctor import doctor_command
 
-    def compiler() -> str:
-        toolchain = find_toolchain()
-        return f"{toolchain.compiler} ({toolchain.compiler_version})"
-
-    def adb() -> str:
-        program = find_program()
-        return f"{program.path} ({program.version})"
-
-    console = Console()
-    with console.status("looking around"):
-        findings = examine(compiler, adb, Path.cwd())
-    marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
-    for finding in findings:
-        console.print(f"{marks[finding.usable]} [bold]{finding.name:13s}[/bold]", end=" ")
-        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
-    if any(finding.usable is False for finding in findings):
+    if not doctor_command(Console()):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What this machine has and lacks for a run: versions, compiler, memory, disk, GPU, adb."""
+"""`mobilevd doctor`: what this machine has and lacks for a run (versions, compiler, memory, disk, GPU, adb)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 import psutil
+from rich.console import Console
 
 PACKAGES = (
     "torch",
@@ -39,6 +40,31 @@ class Finding:
     name: str
     found: str
     usable: bool | None = None
+
+
+def doctor_command(console: Console) -> bool:
+    """Look around, print a line per finding, and return whether everything that a run needs is usable."""
+    with console.status("looking around"):
+        findings = examine(_find_compiler, _find_adb, Path.cwd())
+    marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
+    for finding in findings:
+        console.print(f"{marks[finding.usable]} [bold]{finding.name:13s}[/bold]", end=" ")
+        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
+    return all(finding.usable is not False for finding in findings)
+
+
+def _find_compiler() -> str:
+    from device_runner.building.toolchain import find_toolchain
+
+    toolchain = find_toolchain()
+    return f"{toolchain.compiler} ({toolchain.compiler_version})"
+
+
+def _find_adb() -> str:
+    from device_runner.adb.program import find_program
+
+    program = find_program()
+    return f"{program.path} ({program.version})"
 
 
 def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folder: Path) -> list[Finding]:

@@ -1,8 +1,6 @@
-"""`mobilevd devices` and `mobilevd build-runner`: the phones at hand, and the program that runs models on them."""
+"""`mobilevd devices`: the phones at hand, and what they are."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +9,6 @@ from rich.text import Text
 from device_runner.adb.client import REMEDIES, Client
 from device_runner.adb.device import AdbDevice
 from device_runner.adb.program import find_program
-from device_runner.building.command import build_runner_command, describe_built
 from device_runner.errors import RunnerError
 
 
@@ -57,24 +54,3 @@ def clean_device(serial: str, adb: str | None, console: Console | None = None) -
     """Remove everything of ours on a device; `RunnerError` if a measurement runs there."""
     AdbDevice.from_argument(serial.removeprefix("adb:"), adb).clean()
     (console or Console()).print(Text(f"{serial}: nothing of ours is left on it"))
-
-
-def build_phone_runner(
-    abi: str,
-    executorch: Path | None,
-    ndk: Path | None,
-    *,
-    vulkan: bool,
-    glibc: bool,
-    wheel: Path | None,
-    dry_run: bool,
-    console: Console | None = None,
-) -> None:
-    """Build a runner, and say where it lies; or say what would be done."""
-    console = console or Console()
-    with console.status("building"):
-        built = build_runner_command(
-            abi, executorch=executorch, ndk=ndk, glibc=glibc, wheel=wheel, vulkan=vulkan, dry_run=dry_run
-        )
-    for line in describe_built(built):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

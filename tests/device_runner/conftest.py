@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.build import build_host_runner
+from device_runner.building.host import build_host_runner
 
 INPUTS = {"image": (1, 3, 16, 16), "scale": (1, 8, 1, 1)}
 

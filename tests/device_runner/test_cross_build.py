@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.build import build_runner_command, describe_built
 from device_runner.building import wheel
 from device_runner.building.android import OPTIONS, build_android, find_android_runner
+from device_runner.building.command import build_runner_command, describe_built
 from device_runner.building.glibc import build_glibc, find_glibc_runner
 from device_runner.building.layout import host_abi
 from device_runner.building.toolchain import installed_executorch, installed_version

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from eval.report import against_base, describe_protocol, render_table, significant, with_prefix, write_report_markdown
+from eval.figures import against_base, significant, with_prefix
+from eval.report import describe_protocol, render_table, write_report_markdown
 
 PROTOCOL = {
     "generated_clips": 96,

@@ -1,0 +1,102 @@
+"""Every figure of the cumulative table: its key in a row, its header, how it is written, and how clips give it.
+
+A new figure is one entry in `FIGURES`, and the file that computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from eval.motion import motion_ratio
+
+Row = Mapping[str, Any]
+# Below this many TFLOPs in the largest model, GFLOPs are the readable unit.
+SMALL_TFLOPS = 0.1
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number to so many significant digits, never in exponent form; digits before the point are all kept."""
+    if value == 0:
+        return "0"
+    value = float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else value  # 9.996 is 10.0, not 10.00
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def with_prefix(value: float) -> str:
+    """A count with k, M, G, T or P: 237400 -> "237 k"."""
+    for prefix, unit in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= unit * 0.9995:  # so that 999.9 k is written 1.00 M
+            return f"{significant(value / unit)} {prefix}"
+    return significant(value)
+
+
+def against_base(ratio: float) -> str:
+    """FLOPs of the base over FLOPs of this model, in words: 214.3 -> "214x fewer"."""
+    if abs(ratio - 1) < 0.005:
+        return "1x"
+    return f"{significant(ratio)}x fewer" if ratio > 1 else f"{significant(1 / ratio)}x more"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a row, and its column.
+
+    Attributes:
+        key: in rows (`results.json`, `metrics.json`).
+        header: of the column.
+        write: the value as text.
+        measure: generated and reference clips, uint8 (N, T, H, W, 3) and (M, T, H, W, 3), to the value; None where
+            something else than clips gives it.
+    """
+
+    key: str
+    header: str
+    write: Callable[[Any], str]
+    measure: Callable[[np.ndarray, np.ndarray], float] | None = None
+
+
+FIGURES: list[Figure] = [
+    Figure("nfe", "NFE", lambda v: f"{v:,}"),
+    Figure("distance", "distance", significant),
+    Figure("motion_ratio", "motion", lambda v: f"{v:.2f}", motion_ratio),
+    Figure("parameters", "params", with_prefix),
+    Figure("tflops", "TFLOPs", significant),
+    Figure("host_ms", "host ms", significant),
+    Figure("device_ms", "device ms", significant),
+    Figure("flops_per_clip", "FLOPs per clip", with_prefix),
+    Figure("flops_ratio", "against base", against_base),
+]
+
+
+def measure_figures(generated: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """The figures that clips alone give, by key."""
+    return {figure.key: figure.measure(generated, reference) for figure in FIGURES if figure.measure is not None}
+
+
+def number(row: Row, key: str) -> float | None:
+    """A row's figure; None where it is missing or not finite."""
+    value = row.get(key)
+    return None if value is None or not math.isfinite(value) else value
+
+
+def distance_names(rows: Sequence[Row]) -> set[str]:
+    """What the distances of the rows are called; more than one name: they are not comparable."""
+    return {row["distance_name"] for row in rows if row.get("distance_name")}
+
+
+def columns(rows: Sequence[Row]) -> list[Figure]:
+    """The figures as columns of these rows, on which the unit of FLOPs and the name of the distance depend."""
+    names = distance_names(rows)
+    largest = max((number(row, "tflops") or 0.0 for row in rows), default=0.0)
+    adapted = {}
+    if len(names) == 1:
+        adapted["distance"] = {"header": names.pop()}
+    if largest < SMALL_TFLOPS:
+        adapted["tflops"] = {"header": "GFLOPs", "write": lambda v: significant(v * 1000)}
+    return [replace(figure, **adapted.get(figure.key, {})) for figure in FIGURES]

@@ -1,0 +1,30 @@
+"""`mobilevd build-runner`: the program that runs models on phones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from device_runner.building.command import build_runner_command, describe_built
+
+
+def build_phone_runner(
+    abi: str,
+    executorch: Path | None,
+    ndk: Path | None,
+    *,
+    vulkan: bool,
+    glibc: bool,
+    wheel: Path | None,
+    dry_run: bool,
+    console: Console | None = None,
+) -> None:
+    """Build a runner, and say where it lies; or say what would be done."""
+    console = console or Console()
+    with console.status("building"):
+        built = build_runner_command(
+            abi, executorch=executorch, ndk=ndk, glibc=glibc, wheel=wheel, vulkan=vulkan, dry_run=dry_run
+        )
+    for line in describe_built(built):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,52 @@
+"""`mobilevd evaluate`: any two folders of clips against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.features import load_extractor
+from eval.protocol import evaluate_folders
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_json
+from training.data.video import probe, read_clip
+
+
+def evaluate_command(
+    generated: Path,
+    reference: Path,
+    features: str,
+    num_frames: int | None,
+    fps: float | None,
+    json: Path | None,
+    console: Console | None = None,
+) -> None:
+    """Print the distance and the motion ratio of generated clips against reference ones, and write all figures as JSON.
+
+    Args:
+        num_frames, fps: of the clips that are compared; None takes those of the first generated one, whose size it is.
+
+    Raises:
+        UserError: no clips, clips that cannot be read or differ, an unknown feature extractor.
+    """
+    first = next(iter(sorted(generated.glob("*.mp4"))), None)
+    if first is None:
+        raise UserError(f"{generated}: holds no .mp4 files to evaluate")
+    form = probe(first)
+    count, rate = num_frames or form.num_frames, fps or form.fps
+    result = evaluate_folders(
+        generated,
+        reference,
+        load_extractor(features),
+        lambda file: read_clip(file, count, rate, 0.0, form.height, form.width),
+        fps=rate,
+    )
+    if json is not None:
+        atomic_write_json(json, result)
+    (console or Console()).print(
+        f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
