@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
-
-if TYPE_CHECKING:
-    from mobilevd.unet import SpatioTemporalUNet
 
 WEIGHTS = "diffusion_pytorch_model"
 SVD_CLASS = "UNetSpatioTemporalConditionModel"
@@ -166,12 +163,12 @@ def load_model_folder(
     return model.eval()
 
 
-def save_svd_folder(model: SpatioTemporalUNet, folder: Path) -> None:
+def save_svd_folder(model: nn.Module, folder: Path) -> None:
     """Write `model` as diffusers' `UNetSpatioTemporalConditionModel` folder (temporal kernels again 3x1x1).
 
     Raises UserError if the model is compressed, since diffusers' class cannot express that.
     """
-    config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
+    config = {key: value for key, value in dict(cast(Any, model).config).items() if not key.startswith("_")}
     for key, plain in OUR_KEYS.items():
         value = config.pop(key, plain)
         same = value == plain or (key == "inner_widths" and not value)

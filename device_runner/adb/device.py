@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from device_runner.adb.client import Adb, Client, ConnectionLost, choose
+from device_runner.adb.client import Adb, Client, choose
 from device_runner.adb.jobscript import check_job
 from device_runner.adb.lock import sole_use
 from device_runner.adb.program import find_program
+from device_runner.adb.reconnecting import ReconnectingDevice
 from device_runner.adb.remote import quote
 from device_runner.adb.session import Session, about
 from device_runner.adb.storage import Storage
-from device_runner.adb.survey import BASE, survey
+from device_runner.adb.survey import survey
 from device_runner.errors import RunnerError
 from device_runner.job import Job, Platform, Progress, RawJob, Ready
 
-Result = TypeVar("Result")
 
-RECONNECT_S = 120.0
-"""A lost device is waited for so long."""
-RETRIES = 5
-"""Of one thing to do, each after the device came back."""
-
-
-class AdbDevice:
-    """One device; `adb` is the program for its serial, `base` its folder there."""
-
-    def __init__(self, adb: Adb, base: str = BASE, reconnect_s: float = RECONNECT_S) -> None:
-        self.adb, self.base, self.reconnect_s = adb, base, reconnect_s
-        self.name = adb.name
-        self.reconnects = 0
+class AdbDevice(ReconnectingDevice):
+    """One device that adb reaches."""
 
     @classmethod
     def from_argument(cls, argument: str, adb: str | None = None) -> AdbDevice:
@@ -56,10 +44,6 @@ class AdbDevice:
         """From another thread: `run` ends as it does on Ctrl-C, with KeyboardInterrupt."""
         self.adb.cancelled.set()
 
-    def shell(self, command: str) -> str:
-        """What a command prints on the device, whatever its exit code; it may be run twice, if the link drops."""
-        return self.held(lambda: self.adb.shell_answer(command)).stdout
-
     def platform(self) -> Platform:
         from device_runner.adb.facts import platform
 
@@ -70,25 +54,8 @@ class AdbDevice:
 
         return {"kind": "adb", "serial": self.adb.serial, **describe(self.shell)}
 
-    def state(self) -> dict[str, Any]:
-        from device_runner.adb.state import read_state
-
-        return read_state(self.shell)
-
     def versions(self) -> dict[str, str]:
         return {"adb": self.adb.program.version, "adb_path": self.adb.program.path}
-
-    def held(self, action: Callable[[], Result]) -> Result:
-        """Do what may be repeated, again whenever the link was lost and came back."""
-        for left in reversed(range(RETRIES)):
-            try:
-                return action()
-            except ConnectionLost:
-                if not left:
-                    raise
-                self.adb.wait_back(self.reconnect_s)
-                self.reconnects += 1
-        raise AssertionError("not reached")
 
     def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
         """See `devices.Device.run`. A run with an equal key that an earlier call left is taken up, finished or not."""

@@ -9,19 +9,17 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from device_runner.adb.client import ConnectionLost
 from device_runner.adb.detached import Run, raw_runs
 from device_runner.adb.lock import place
 from device_runner.adb.push import SLOW_BYTES_S
+from device_runner.adb.reconnecting import ReconnectingDevice
 from device_runner.adb.storage import Storage, Transfer, file_sha256
 from device_runner.adb.survey import RunFolder, Survey, survey
 from device_runner.errors import RunnerError
 from device_runner.job import Job, Progress, RawJob, Ready
-
-if TYPE_CHECKING:
-    from device_runner.adb.device import AdbDevice
 
 GRACE_S = 5.0
 """The device itself ends a job at its time limit; so much later it is done from here."""
@@ -38,7 +36,9 @@ def about(run: RunFolder, found: Survey) -> str:
 class Session:
     """Everything of one call."""
 
-    def __init__(self, device: AdbDevice, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> None:
+    def __init__(
+        self, device: ReconnectingDevice, job: Job, output_dir: Path, ready: Ready, progress: Progress
+    ) -> None:
         self.device, self.job, self.output_dir = device, job, output_dir
         self.ready, self.progress = ready, progress
         self.held = device.held
