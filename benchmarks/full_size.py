@@ -26,6 +26,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from device_runner.bundle.whole_path import UNET  # noqa: E402
 from export.bundle import Item, describe_model, write_bundle  # noqa: E402
 from export.one_step import OneStepSettings  # noqa: E402
 from export.targets import parse_target  # noqa: E402
@@ -54,19 +55,19 @@ def export_one(size: str, target_name: str, out: Path) -> dict[str, Any]:
     folded_s = time.perf_counter() - started
     folded_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     manifest = write_bundle([Item(program, precision)], target, out, name=size, model=model, allow_low_parity=True)
-    entry = manifest["programs"]["unet"]
+    entry = manifest.programs[UNET]
     return {
         "target": f"{target.name}:{precision}",
-        "parameters": model["parameters"],
+        "parameters": model.parameters,
         "model_and_reference_s": round(folded_s, 1),
         "model_and_reference_peak_mb": round(folded_mb),
-        "lowering_s": entry["lowering_s"],
+        "lowering_s": entry.lowering_s,
         "total_s": round(time.perf_counter() - started, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "program_mb": round(entry["size_bytes"] / 1e6, 1),
-        "psnr_db": entry["parity"].get("psnr_db"),
-        "delegates": entry["delegation"]["delegates"],
-        "operators_outside": entry["delegation"]["operators_outside"],
+        "program_mb": round(entry.size_mb, 1),
+        "psnr_db": entry.parity.psnr_db,
+        "delegates": entry.delegation.delegates,
+        "operators_outside": [each.to_json() for each in entry.delegation.operators_outside or ()],
     }
 
 

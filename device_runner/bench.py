@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from device_runner.bundle import Bundle
+from device_runner.bundle.read import Bundle
 from device_runner.clip import clip_latency
 from device_runner.devices import Device
 from device_runner.errors import DeviceGone, RunnerError

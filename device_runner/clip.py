@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from device_runner.bundle import Bundle
+from device_runner.bundle.read import Bundle
 from device_runner.measure import Measurement
 
 MEDIAN, MEAN = "p50", "mean"
@@ -66,5 +66,5 @@ def _ms(measurement: Measurement, figure: str) -> float:
 
 def _fps(bundle: Bundle) -> float | None:
     """As the manifest's model has it; nothing of a manifest is believed."""
-    fps = bundle.model.get("fps")
-    return fps if isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps < math.inf else None
+    fps = bundle.manifest.model.fps
+    return fps if fps is not None and fps > 0 else None

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle import Bundle, Program, program_files
-from device_runner.contents import sha256_once
+from device_runner.bundle.hashes import sha256_once
+from device_runner.bundle.read import Bundle, Program, program_files
 from device_runner.errors import RunnerError
 from device_runner.job import Job, Step
 from device_runner.protocol import Protocol

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle import Bundle, Program, read_bundle
+from device_runner.bundle.read import Bundle, Program, read_bundle
+from device_runner.bundle.unchanged import check_unchanged
+from device_runner.bundle.whole_path import UNET
 from device_runner.devices import Device, open_device
 from device_runner.errors import RunnerError
 from device_runner.gate import wait_until_cool
@@ -20,12 +22,10 @@ from device_runner.protocol import Protocol, named_protocol
 from device_runner.runners.base import Readings, Runner, form_of
 from device_runner.runners.choose import choose_runner
 from device_runner.statistics import PERCENTILE_METHOD, summarize
-from device_runner.unchanged import check_unchanged
 from device_runner.verdict import sustained_of, warnings_of
 from device_runner.verify import check_outputs
 
 SCHEMA_VERSION = 2
-UNET = "unet"
 SUSTAINED_S = 120  # less has no first minute that is not its last
 AVERAGE = "mean"
 """Name of the figure of a runner that tells averages only."""
@@ -186,7 +186,13 @@ def measure_program(
         readings,
         platform,
         protocol,
-        bundle={key: getattr(bundle, key) for key in ("name", "sha256", "target", "precision", "tools")},
+        bundle={
+            "name": bundle.name,
+            "sha256": bundle.sha256,
+            "target": bundle.target,
+            "precision": bundle.precision,
+            "tools": bundle.manifest.tools,
+        },
         program=program.name,
         method=program.method,
         device={

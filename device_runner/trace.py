@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from device_runner.bundle import Bundle, Program
+from device_runner.bundle.read import Bundle, Program
+from device_runner.bundle.unchanged import check_unchanged
 from device_runner.devices import Device
 from device_runner.errors import RunnerError
 from device_runner.job import Progress, RawRun, Step
@@ -13,7 +14,6 @@ from device_runner.make_job import make_job
 from device_runner.measure import no_progress
 from device_runner.protocol import Protocol as MeasuringProtocol
 from device_runner.runners.base import Readings, Runner
-from device_runner.unchanged import check_unchanged
 from device_runner.verify import check_outputs
 
 RUNS = 3

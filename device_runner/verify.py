@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_runner.bundle import Program, Tensor
+from device_runner.bundle.read import Program, Tensor
 from device_runner.errors import RunnerError
 from device_runner.runners.base import OutputFile
 

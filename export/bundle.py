@@ -9,22 +9,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 from torch import Tensor
 
+from device_runner.bundle.manifest import (
+    MANIFEST,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    ModelEntry,
+    OutputEntry,
+    ProgramEntry,
+    QuantizationEntry,
+    TensorEntry,
+)
+from device_runner.bundle.whole_path import PipelineEntry
 from export.one_step import OneStepSettings
 from export.parity import GATES_DB
 from export.places import places_file
 from export.program import Program
-from export.proof import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove
+from export.proof import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
 from export.targets import LayerPrecisions, Target, parse_target, program_size
 from export.unet_program import unet_program
 from mobilevd.files import atomic_folder, atomic_write_bytes, atomic_write_json, sha256_file
 from mobilevd.unet import SpatioTemporalUNet
-
-SCHEMA_VERSION = 1
 
 
 def export_bundle(
@@ -39,7 +48,7 @@ def export_bundle(
     calibration: Sequence[Mapping[str, Tensor]] = (),
     flops: int | None = None,
     allow_low_parity: bool = False,
-) -> dict[str, Any]:
+) -> Manifest:
     """Export the one-step generator of `unet`, prove it equal to the model, and write the bundle folder `out`.
 
     Args:
@@ -83,23 +92,23 @@ class Item:
     gate_db: float | None = None
 
 
-def describe_model(unet: SpatioTemporalUNet, settings: OneStepSettings, flops: int | None) -> dict[str, Any]:
+def describe_model(unet: SpatioTemporalUNet, settings: OneStepSettings, flops: int | None) -> ModelEntry:
     """The manifest's `model`."""
     factor = settings.spatial_factor
-    return {
-        "parameters": sum(p.numel() for p in unet.parameters()),
-        "flops": flops,
-        "num_frames": settings.num_frames,
-        "height": settings.latent_height * factor,
-        "width": settings.latent_width * factor,
-        "fps": settings.fps,
-        "latent_height": settings.latent_height,
-        "latent_width": settings.latent_width,
-        "sigma": settings.sigma,
-        "motion_bucket_id": settings.motion_bucket_id,
-        "noise_aug_strength": settings.noise_aug_strength,
-        "conditioning_inputs": settings.conditioning_inputs,
-    }
+    return ModelEntry(
+        parameters=sum(p.numel() for p in unet.parameters()),
+        flops=flops,
+        num_frames=settings.num_frames,
+        height=settings.latent_height * factor,
+        width=settings.latent_width * factor,
+        fps=settings.fps,
+        latent_height=settings.latent_height,
+        latent_width=settings.latent_width,
+        sigma=settings.sigma,
+        motion_bucket_id=settings.motion_bucket_id,
+        noise_aug_strength=settings.noise_aug_strength,
+        conditioning_inputs=settings.conditioning_inputs,
+    )
 
 
 def write_bundle(
@@ -108,45 +117,50 @@ def write_bundle(
     out: Path | str,
     *,
     name: str,
-    model: Mapping[str, Any],
-    more: Mapping[str, Any] | None = None,
+    model: ModelEntry,
+    graph: GraphEntry | None = None,
+    calibration_inputs: int | None = None,
+    quantization: QuantizationEntry | None = None,
+    pipeline: PipelineEntry | None = None,
     allow_low_parity: bool = False,
-) -> dict[str, Any]:
+) -> Manifest:
     """Lower programs to one target, prove them, and write them as the bundle folder `out`.
 
     Args:
         items: the programs; the first gives the bundle its precision.
-        more: further entries of the manifest.
+        model, graph, calibration_inputs, quantization, pipeline: for the manifest.
 
     Raises:
         UserError: as `export_bundle`; the folder is then as it was.
     """
     with atomic_folder(out) as folder:
         entries = {item.program.name: _write_program(item, target, folder, allow_low_parity) for item in items}
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
-            "name": name,
-            "target": target.name,
-            "precision": items[0].precision if not items[0].layers else "mixed",
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "programs": entries,
-            "model": dict(model),
-            **(more or {}),
-            "files": {
-                str(file.relative_to(folder)): {"sha256": sha256_file(file), "size_bytes": file.stat().st_size}
+        manifest = Manifest(
+            name=name,
+            target=target.name,
+            precision=items[0].precision if not items[0].layers else "mixed",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            programs=entries,
+            model=model,
+            graph=graph,
+            calibration_inputs=calibration_inputs,
+            quantization=quantization,
+            pipeline=pipeline,
+            files={
+                file.relative_to(folder).as_posix(): FileEntry(sha256_file(file), file.stat().st_size)
                 for file in sorted(folder.rglob("*"))
                 if file.is_file()
             },
-            "tools": {
+            tools={
                 "python": platform.python_version(),
                 **{tool: _version(tool) for tool in dict.fromkeys(("torch", *target.tools, "diffusers", "mobilevd"))},
             },
-        }
-        atomic_write_json(folder / "manifest.json", manifest)
+        )
+        atomic_write_json(folder / MANIFEST, manifest.to_json())
     return manifest
 
 
-def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: bool) -> dict[str, Any]:
+def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: bool) -> ProgramEntry:
     """Lower, prove and write one program with its reference tensors; returns its entry of the manifest."""
     program, precision, layers = item.program, item.precision, item.layers
     file = folder / f"{program.name}{target.suffix}"
@@ -159,26 +173,28 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
         if not allow_low_parity:
             check_gate(program, target, precision, layers, checks, gate)
         parity = parity_entry(checks, program.outputs)
-        gate = min(gate, parity["psnr_db"] - DEVICE_MARGIN_DB)
+        gate = min(gate, worst_on_reference(checks).psnr_db - DEVICE_MARGIN_DB)
     else:
         parity = not_executed_entry(target.not_executed)
     kind = list(program.cases)[-1]
     places = places_file(file)
-    outputs = zip(program.outputs, program.references[kind], strict=True)
-    return {
-        "file": file.name,
-        "method": "forward",
-        **({"places": places.name} if places.is_file() else {}),
-        "precision": precision,
-        "layers": dict(layers or {}),
-        "size_bytes": program_size(file),
-        "inputs": [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()],
-        "outputs": [{**_write_tensor(folder, program.name, key, value), "min_psnr_db": gate} for key, value in outputs],
-        "parity": parity,
-        "delegation": delegation.to_json(),
-        "lowering_s": round(lowering_s, 2),
-        "peak_memory_mb": round(peak_memory_mb()),
-    }
+    inputs = [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()]
+    references = zip(program.outputs, program.references[kind], strict=True)
+    outputs = [_write_tensor(folder, program.name, key, value) for key, value in references]
+    return ProgramEntry(
+        file=file.name,
+        method="forward",
+        places=places.name if places.is_file() else None,
+        precision=precision,
+        layers=dict(layers or {}),
+        size_bytes=program_size(file),
+        inputs=tuple(inputs),
+        outputs=tuple(OutputEntry(**vars(output), min_psnr_db=gate) for output in outputs),
+        parity=parity,
+        delegation=delegation.entry(),
+        lowering_s=round(lowering_s, 2),
+        peak_memory_mb=round(peak_memory_mb()),
+    )
 
 
 def peak_memory_mb() -> float:
@@ -189,11 +205,11 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if psutil.MACOS else peak / 2**10
 
 
-def _write_tensor(folder: Path, program: str, name: str, tensor: Tensor) -> dict[str, Any]:
+def _write_tensor(folder: Path, program: str, name: str, tensor: Tensor) -> TensorEntry:
     """Write a reference tensor, little-endian in C order; returns its entry of the manifest."""
     path = f"reference/{program}.{name}.bin"
     atomic_write_bytes(folder / path, tensor.contiguous().numpy().astype("<f4").tobytes())
-    return {"name": name, "shape": list(tensor.shape), "dtype": "float32", "file": path}
+    return TensorEntry(name, tuple(tensor.shape), "float32", path)
 
 
 def _version(tool: str) -> str:

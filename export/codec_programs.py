@@ -8,6 +8,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from device_runner.bundle.whole_path import (
+    AUGMENTED_PICTURE,
+    DECODER,
+    DECODER_REST,
+    FRAMES,
+    IMAGE_EMBEDDING,
+    IMAGE_ENCODER,
+    IMAGE_LATENTS,
+    LATENTS,
+    PICTURE,
+    VAE_ENCODER,
+)
 from export.codec.decoders import OWN, Decoder, choose_decoder
 from export.codec.tiny import Thumbnail, TinyEncoder
 from export.one_step import OneStepSettings
@@ -16,8 +28,6 @@ from mobilevd.codecs.base import Codec
 from mobilevd.codecs.tiny import TinyCodec
 from mobilevd.errors import UserError
 
-IMAGE_ENCODER, VAE_ENCODER, DECODER, DECODER_REST = "image_encoder", "vae_encoder", "decoder", "decoder_rest"
-PICTURE, AUGMENTED_PICTURE, LATENTS, FRAMES = "picture", "augmented_picture", "latents", "frames"
 NOISE, REAL = "noise", "picture"  # kinds of cases
 NOISE_SEED = 0  # of the inputs that parity is checked on, besides the real ones
 CALIBRATION_SEED = 1  # of those that ranges are taken from
@@ -80,7 +90,7 @@ def _encoder_programs(
     image_encoder, vae_encoder = _encoders(codec, height, width)
     shape = (1, 3, height, width)
     augmented = None if picture is None else picture + strength * _normal(shape)(_seeded(NOISE_SEED))
-    names, augmented_names = (PICTURE, "image_embedding"), (AUGMENTED_PICTURE, "image_latents")
+    names, augmented_names = (PICTURE, IMAGE_EMBEDDING), (AUGMENTED_PICTURE, IMAGE_LATENTS)
     return [
         _program(IMAGE_ENCODER, image_encoder, codec.embed_image, names, _uniform(shape), picture, calibration),
         _program(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from torch import Tensor
 
+from device_runner.bundle.manifest import Manifest, QuantizationEntry
+from device_runner.bundle.whole_path import PipelineEntry
 from export.bundle import Item, describe_model, write_bundle
 from export.display import print_folding, print_manifest, print_sensitivity
 from export.one_step import OneStepSettings, check_finished
@@ -34,7 +35,7 @@ class ExportRequest:
         settings: None takes SVD's micro-conditioning and the model's own size (`default_settings`).
         inputs: real `image_latents` and `image_embedding` to check the programs on.
         calibration: more of them, to take quantized ranges from.
-        others: programs around the UNet (codec), and the manifest's entry on how they go together.
+        others, pipeline: programs around the UNet (codec), and how they go together.
         goal: for mixed precision; None: every layer has the asked precision.
     """
 
@@ -44,14 +45,14 @@ class ExportRequest:
     inputs: Mapping[str, Tensor] | None = None
     calibration: Sequence[Mapping[str, Tensor]] = ()
     others: Sequence[Program] = ()
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: PipelineEntry | None = None
     goal: Goal | None = None
     allow_low_parity: bool = False
 
 
 def export_model(
     model_folder: Path | str, out: Path | str, request: ExportRequest, console: Console | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Manifest]:
     """Export a model folder to bundles and print what came out.
 
     One target is written to `out` itself, several to `out/TARGET-PRECISION`. All targets are checked before the first is
@@ -68,7 +69,7 @@ def export_model(
     unet = SpatioTemporalUNet.from_pretrained(model_folder)
     check_finished(unet)
     settings = request.settings or default_settings(unet)
-    manifests: dict[str, dict[str, Any]] = {}
+    manifests: dict[str, Manifest] = {}
     failures: list[str] = []
     with console.status(f"folding {model_folder}"):
         flops = count_flops(unet, settings.num_frames, settings.latent_height, settings.latent_width).flops
@@ -88,7 +89,7 @@ def export_model(
         folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{precision}"
         try:
             target.check_available()
-            item, more = _choose_layers(program, target, precision, request, console)
+            item, quantization = _choose_layers(program, target, precision, request, console)
             with console.status(f"exporting {model_folder} to {target.name}, {precision}"):
                 manifest = write_bundle(
                     [item, *(Item(other, _codec_precision(target)) for other in request.others)],
@@ -96,7 +97,10 @@ def export_model(
                     folder,
                     name=_name(Path(model_folder).resolve()),
                     model=model,
-                    more={"graph": graph, "calibration_inputs": len(request.calibration), **more, **request.manifest},
+                    graph=graph,
+                    calibration_inputs=len(request.calibration),
+                    quantization=quantization,
+                    pipeline=request.pipeline,
                     allow_low_parity=request.allow_low_parity,
                 )
         except UserError as error:
@@ -132,10 +136,10 @@ def _name(model_folder: Path) -> str:
 
 def _choose_layers(
     program: Program, target: Target, precision: str, request: ExportRequest, console: Console
-) -> tuple[Item, dict[str, Any]]:
+) -> tuple[Item, QuantizationEntry | None]:
     """The UNet with one precision throughout, or mixed under the goal; and what the manifest says of the choice."""
     if request.goal is None:
-        return Item(program, precision), {}
+        return Item(program, precision), None
     with console.status("measuring the blocks' sensitivity") as status:
         mixed = find_mixed(
             program,
@@ -146,7 +150,7 @@ def _choose_layers(
         )
     print_sensitivity(mixed, console)
     gate = request.goal.min_psnr_db
-    return Item(program, mixed.base, mixed.layers, gate), {"quantization": mixed.to_json()}
+    return Item(program, mixed.base, mixed.layers, gate), mixed.entry()
 
 
 def _codec_precision(target: Target) -> str:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from device_runner.bundle.manifest import DelegationEntry, OutsideOperator
 from export.operator_counts import node_flops, overload_name
 
 MAX_SHAPES = 4  # of one operator outside; the rest repeats
-
-
-@dataclass(frozen=True)
-class OutsideOperator:
-    """An operator that no backend took: its name, how often it is called, the shapes of its tensors (first few calls)."""
-
-    op: str
-    count: int
-    shapes: list[list[list[int]]]
 
 
 @dataclass(frozen=True)
@@ -45,8 +38,15 @@ class Delegation:
         total = self.operators_inside + sum(o.count for o in self.operators_outside)
         return self.operators_inside / total if total else 1.0
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "operator_share": self.operator_share}
+    def entry(self) -> DelegationEntry:
+        """For the manifest."""
+        return DelegationEntry(
+            delegates=self.delegates,
+            operators_outside=tuple(self.operators_outside),
+            operators_inside=self.operators_inside,
+            flops_share=self.flops_share,
+            operator_share=self.operator_share,
+        )
 
 
 class OutsideCounter:
@@ -55,9 +55,10 @@ class OutsideCounter:
     def __init__(self) -> None:
         self._found: dict[str, OutsideOperator] = {}
 
-    def add(self, op: str, shapes: list[list[int]]) -> None:
-        before = self._found.get(op, OutsideOperator(op, 0, []))
-        self._found[op] = OutsideOperator(op, before.count + 1, [*before.shapes, shapes][:MAX_SHAPES])
+    def add(self, op: str, shapes: Sequence[Sequence[int]]) -> None:
+        before = self._found.get(op, OutsideOperator(op, 0, ()))
+        seen = (*before.shapes, tuple(tuple(shape) for shape in shapes))[:MAX_SHAPES]
+        self._found[op] = OutsideOperator(op, before.count + 1, seen)
 
     def result(self) -> list[OutsideOperator]:
         """The most frequent first."""

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from device_runner.bundle.manifest import GraphEntry, Manifest, ProgramEntry
 from export.quantization.search import Mixed
 
 SHOWN_BLOCKS = 12
 
 
-def print_folding(graph: dict[str, dict[str, int]], console: Console) -> None:
+def print_folding(graph: GraphEntry, console: Console) -> None:
     """One line: what folding constants saved."""
-    before, after = graph["before"], graph["after"]
+    before, after = graph.before, graph.after
     console.print(
-        f"one-step graph: {before['operators']} operators and {before['flops'] / 1e9:.3f} GFLOPs before folding, "
-        f"{after['operators']} and {after['flops'] / 1e9:.3f} after",
+        f"one-step graph: {before.operators} operators and {before.flops / 1e9:.3f} GFLOPs before folding, "
+        f"{after.operators} and {after.flops / 1e9:.3f} after",
         soft_wrap=True,
     )
 
@@ -46,36 +46,36 @@ def print_sensitivity(mixed: Mixed, console: Console) -> None:
     )
 
 
-def print_manifest(manifest: dict[str, Any], folder: Path, console: Console) -> None:
+def print_manifest(manifest: Manifest, folder: Path, console: Console) -> None:
     """A bundle's summary: size, parity and delegation of each program, and what it took."""
-    table = Table(title=f"{folder}: {manifest['target']}, {manifest['precision']}")
+    table = Table(title=f"{folder}: {manifest.target}, {manifest.precision}")
     for column in ("program", "precision", "MB", "inputs", "PSNR dB", "SNR dB", "max error"):
         table.add_column(column, justify="left" if column in ("program", "precision", "inputs") else "right")
-    for name, program in manifest["programs"].items():
-        first = (name, program["precision"], f"{program['size_bytes'] / 1e6:.1f}")
-        for check in program["parity"].get("checks", []):
-            figures = (f"{check['psnr_db']:.1f}", f"{check['snr_db']:.1f}", f"{check['max_abs_error']:.1e}")
-            table.add_row(*first, check["inputs"], *figures)
+    for name, program in manifest.programs.items():
+        first = (name, program.precision, f"{program.size_mb:.1f}")
+        for check in program.parity.checks:
+            figures = (f"{check.psnr_db:.1f}", f"{check.snr_db:.1f}", f"{check.max_abs_error:.1e}")
+            table.add_row(*first, check.inputs, *figures)
             first = ("", "", "")
-        if not program["parity"]["executed_here"]:
+        if not program.parity.executed_here:
             table.add_row(*first, "not run here", "", "", "")
     console.print(table)
-    for name, program in manifest["programs"].items():
+    for name, program in manifest.programs.items():
         _print_delegation(name, program, console)
-        if not program["parity"]["executed_here"]:
-            console.print(f"  {name}: {program['parity']['reason']}", soft_wrap=True)
-    peak = max(program["peak_memory_mb"] for program in manifest["programs"].values())
+        if not program.parity.executed_here:
+            console.print(f"  {name}: {program.parity.reason}", soft_wrap=True)
+    peak = max(program.peak_memory_mb or 0 for program in manifest.programs.values())
     console.print(f"  peak memory of the process: {peak / 1000:.1f} GB", soft_wrap=True)
 
 
-def _print_delegation(name: str, program: dict[str, Any], console: Console) -> None:
-    delegation = program["delegation"]
-    plural = "" if delegation["delegates"] == 1 else "s"
+def _print_delegation(name: str, program: ProgramEntry, console: Console) -> None:
+    delegation = program.delegation
+    plural = "" if delegation.delegates == 1 else "s"
     console.print(
-        f"  {name}: {delegation['delegates']} delegate{plural} with {delegation['operator_share']:.0%} of operators and "
-        f"{delegation['flops_share']:.0%} of FLOPs; lowered in {program['lowering_s']:.1f} s",
+        f"  {name}: {delegation.delegates} delegate{plural} with {delegation.operator_share:.0%} of operators and "
+        f"{delegation.flops_share:.0%} of FLOPs; lowered in {program.lowering_s:.1f} s",
         soft_wrap=True,
     )
-    for outside in delegation["operators_outside"]:
-        shapes = ", ".join("x".join(map(str, shape)) for shape in outside["shapes"][0])
-        console.print(f"    outside: {outside['op']} x{outside['count']} ({shapes})", soft_wrap=True)
+    for outside in delegation.operators_outside or ():
+        shapes = ", ".join("x".join(map(str, shape)) for shape in outside.shapes[0])
+        console.print(f"    outside: {outside.op} x{outside.count} ({shapes})", soft_wrap=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS, NOISE
 from mobilevd.diffusion.conditioning import added_time_ids
 from mobilevd.diffusion.preconditioning import c_in, c_noise, c_out, c_skip
 from mobilevd.errors import UserError
 from mobilevd.unet import SpatioTemporalUNet
 
-INPUTS = ("noise", "image_latents", "image_embedding")
-CONDITIONING_INPUT = "added_time_ids"
+INPUTS = (NOISE, IMAGE_LATENTS, IMAGE_EMBEDDING)
 
 
 @dataclass(frozen=True)

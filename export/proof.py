@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from device_runner.bundle.manifest import ParityCheck, ParityEntry
 from export.parity import Parity, compare
 from export.program import Program
 from export.targets.base import LayerPrecisions, Target
@@ -54,18 +54,22 @@ def check_gate(
     )
 
 
-def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> dict[str, Any]:
-    """The manifest's `parity` of a program that was run: the last kind's (real latents where given), and every check."""
-    kind = list(checks)[-1]
-    worst = min(checks[kind], key=lambda check: check.psnr_db)
+def worst_on_reference(checks: dict[str, list[Parity]]) -> Parity:
+    """The worst output on the last kind of inputs (real latents where given): those that become the bundle's reference."""
+    return min(checks[list(checks)[-1]], key=lambda check: check.psnr_db)
+
+
+def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> ParityEntry:
+    """The manifest's `parity` of a program that was run: `worst_on_reference`, and every check."""
     every = [
-        {"inputs": key, "output": name, **vars(check)}
-        for key, each in checks.items()
+        ParityCheck(inputs=kind, output=name, **vars(check))
+        for kind, each in checks.items()
         for name, check in zip(outputs, each, strict=True)
     ]
-    return {"executed_here": True, **vars(worst), "inputs": kind, "checks": every}
+    worst = vars(worst_on_reference(checks))
+    return ParityEntry(executed_here=True, **worst, inputs=list(checks)[-1], checks=tuple(every))
 
 
-def not_executed_entry(reason: str) -> dict[str, Any]:
+def not_executed_entry(reason: str) -> ParityEntry:
     """The manifest's `parity` of a program that no runtime here can run."""
-    return {"executed_here": False, "reason": f"not executed here: {reason}"}
+    return ParityEntry(executed_here=False, reason=f"not executed here: {reason}")

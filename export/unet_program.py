@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
+from device_runner.bundle.manifest import CountsEntry, GraphEntry
+from device_runner.bundle.whole_path import ADDED_TIME_IDS, IMAGE_EMBEDDING, IMAGE_LATENTS, LATENTS, NOISE, UNET
 from export.folding import fold_for_phone
-from export.one_step import CONDITIONING_INPUT, INPUTS, OneStepGenerator, OneStepSettings
+from export.one_step import INPUTS, OneStepGenerator, OneStepSettings
 from export.operator_counts import OperatorCounts, count_operators
 from export.program import Inputs, Program
 from mobilevd.diffusion.preconditioning import Conditions, denoise
 from mobilevd.errors import UserError
 from mobilevd.unet import SpatioTemporalUNet
 
-NAME = "unet"
-OUTPUT = "latents"
 NOISE_SEED = 0  # of the inputs that parity is checked on, besides the given ones
 CALIBRATION_SEED = 1  # of those that ranges are taken from
 CALIBRATION_INPUTS = 8
@@ -59,7 +58,7 @@ def unet_program(
     given = (
         [_checked(one, shapes, other) for one, other in zip(calibration, drawn, strict=False)] if calibration else drawn
     )
-    return Program(NAME, generator.eval(), cases, references, (OUTPUT,), given)
+    return Program(UNET, generator.eval(), cases, references, (LATENTS,), given)
 
 
 def count_before(unet: SpatioTemporalUNet, settings: OneStepSettings) -> OperatorCounts:
@@ -86,24 +85,25 @@ def count_before(unet: SpatioTemporalUNet, settings: OneStepSettings) -> Operato
         unet.train(was_training)
 
 
-def folding_report(before: OperatorCounts, program: Program) -> dict[str, dict[str, int]]:
+def folding_report(before: OperatorCounts, program: Program) -> GraphEntry:
     """The manifest's `graph`: what a program costs before and after folding, both in PyTorch's own operators."""
-    return {"before": asdict(before), "after": asdict(count_operators(program.graph(phone_form=False)))}
+    after = count_operators(program.graph(phone_form=False))
+    return GraphEntry(CountsEntry(**vars(before)), CountsEntry(**vars(after)))
 
 
 def _shapes(unet: SpatioTemporalUNet, settings: OneStepSettings) -> dict[str, tuple[int, ...]]:
     size = (settings.latent_height, settings.latent_width)
     return {
-        "noise": (settings.num_frames, unet.latent_channels, *size),
-        "image_latents": (1, unet.condition_channels, *size),
-        "image_embedding": (1, 1, unet.context_dim),
+        NOISE: (settings.num_frames, unet.latent_channels, *size),
+        IMAGE_LATENTS: (1, unet.condition_channels, *size),
+        IMAGE_EMBEDDING: (1, 1, unet.context_dim),
     }
 
 
 def _noise(shapes: Mapping[str, tuple[int, ...]], settings: OneStepSettings, seed: int) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(seed)
     drawn = {key: torch.randn(shapes[key], generator=random) for key in INPUTS}
-    return {**drawn, CONDITIONING_INPUT: settings.time_ids()} if settings.conditioning_inputs else drawn
+    return {**drawn, ADDED_TIME_IDS: settings.time_ids()} if settings.conditioning_inputs else drawn
 
 
 def _checked(inputs: Inputs, shapes: Mapping[str, tuple[int, ...]], noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ def _checked(inputs: Inputs, shapes: Mapping[str, tuple[int, ...]], noise: Mappi
         raise UserError(f"export: unknown input {sorted(unknown)[0]!r}; the program takes {', '.join(noise)}")
     complete = {}
     for key, drawn in noise.items():
-        tensor = inputs.get(key, drawn if key in ("noise", CONDITIONING_INPUT) else None)
+        tensor = inputs.get(key, drawn if key in (NOISE, ADDED_TIME_IDS) else None)
         if tensor is None:
             raise UserError(f"export: the input {key} is missing; real inputs need image_latents and image_embedding")
         if tuple(tensor.shape) != tuple(drawn.shape):

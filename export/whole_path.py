@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor
 
-from export.codec.decoders import OWN
-from export.codec_programs import (
-    AUGMENTED_PICTURE,
+from device_runner.bundle.whole_path import (
     DECODER,
     DECODER_REST,
-    IMAGE_ENCODER,
-    PICTURE,
-    VAE_ENCODER,
-    codec_programs,
+    NOISE,
+    WHOLE_PATH,
+    AugmentedPictureEntry,
+    DecoderEntry,
+    DrawEntry,
+    FramesEntry,
+    LatentsEntry,
+    PictureEntry,
+    PipelineEntry,
+    RandomEntry,
 )
-from export.one_step import CONDITIONING_INPUT, OneStepSettings
+from export.codec.decoders import OWN
+from export.codec_programs import codec_programs
+from export.one_step import OneStepSettings
 from export.program import Program
-from export.unet_program import NAME as UNET
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.unet import SpatioTemporalUNet
-
-PIPELINE = "pipeline"
-"""The manifest's key."""
 
 
 def settings_for_codec(settings: OneStepSettings, unet: SpatioTemporalUNet, codec: Codec) -> OneStepSettings:
@@ -55,8 +56,8 @@ def whole_path(
     decoder: str = OWN,
     frames_per_chunk: int | None = None,
     calibration: Sequence[Tensor] = (),
-) -> tuple[list[Program], dict[str, Any]]:
-    """The programs that go beside the UNet's into a bundle, and the manifest's further entries.
+) -> tuple[list[Program], PipelineEntry]:
+    """The programs that go beside the UNet's into a bundle, and the manifest's entry on how they go together.
 
     Args:
         codec: the model's.
@@ -67,48 +68,42 @@ def whole_path(
         UserError: see `codec_programs`.
     """
     programs = codec_programs(codec, settings, latents, picture, decoder, frames_per_chunk, calibration)
-    return programs, {PIPELINE: pipeline_entry(codec, settings, programs, decoder)}
+    return programs, pipeline_entry(codec, settings, programs, decoder)
 
 
-def pipeline_entry(
-    codec: Codec, settings: OneStepSettings, programs: Sequence[Program], decoder: str
-) -> dict[str, Any]:
-    """All that a program needs to know to make a clip with a bundle, beside the programs themselves.
-
-    A program's inputs are outputs of those before it, or drawn: outputs and inputs of one name are the same tensor.
-    """
+def pipeline_entry(codec: Codec, settings: OneStepSettings, programs: Sequence[Program], decoder: str) -> PipelineEntry:
+    """The manifest's `pipeline`: all that a program needs to know to make a clip with a bundle."""
     factor = codec.spatial_factor
     height, width = settings.latent_height * factor, settings.latent_width * factor
     chunks = {program.name: program.example[0].shape[0] for program in programs}
     frames, size = settings.num_frames, (settings.latent_height, settings.latent_width)
-    return {
-        "order": [IMAGE_ENCODER, VAE_ENCODER, UNET, DECODER],
-        "codec": codec.name,
-        PICTURE: {
-            "height": height,
-            "width": width,
-            "channels": "RGB",
-            "range": [-1.0, 1.0],
-            "fit": "cropped to the aspect around the centre, then resized (Lanczos)",
-        },
-        AUGMENTED_PICTURE: {
-            "noise_aug_strength": settings.noise_aug_strength,
-            "is": "picture + noise_aug_strength * picture_noise",
-        },
-        "random": {
-            "generator": "torch.Generator().manual_seed(seed), torch.randn in float32 on the CPU, in this order",
-            "draws": [
-                {"name": "noise", "shape": [1, frames, codec.latent_channels, *size]},
-                {"name": "picture_noise", "shape": [1, 3, height, width]},
-            ],
-        },
-        CONDITIONING_INPUT: settings.time_ids()[0].tolist(),
-        "latents": {"scaled": True, "scaling_factor": codec.scaling_factor, "unscaled_in": DECODER},
-        "decoder": {
-            "kind": decoder.partition(":")[0],
-            "frames_per_chunk": chunks[DECODER],
-            "frames_left_over": chunks.get(DECODER_REST, 0),
-            "program_for_frames_left_over": DECODER_REST if DECODER_REST in chunks else None,
-        },
-        "frames": {"count": frames, "height": height, "width": width, "range": [-1.0, 1.0], "fps": settings.fps},
-    }
+    return PipelineEntry(
+        order=WHOLE_PATH,
+        codec=codec.name,
+        picture=PictureEntry(
+            height=height,
+            width=width,
+            channels="RGB",
+            range=(-1.0, 1.0),
+            fit="cropped to the aspect around the centre, then resized (Lanczos)",
+        ),
+        augmented_picture=AugmentedPictureEntry(
+            noise_aug_strength=settings.noise_aug_strength, formula="picture + noise_aug_strength * picture_noise"
+        ),
+        random=RandomEntry(
+            generator="torch.Generator().manual_seed(seed), torch.randn in float32 on the CPU, in this order",
+            draws=(
+                DrawEntry(name=NOISE, shape=(1, frames, codec.latent_channels, *size)),
+                DrawEntry(name="picture_noise", shape=(1, 3, height, width)),
+            ),
+        ),
+        added_time_ids=tuple(settings.time_ids()[0].tolist()),
+        latents=LatentsEntry(scaled=True, scaling_factor=codec.scaling_factor, unscaled_in=DECODER),
+        decoder=DecoderEntry(
+            kind=decoder.partition(":")[0],
+            frames_per_chunk=chunks[DECODER],
+            frames_left_over=chunks.get(DECODER_REST, 0),
+            program_for_frames_left_over=DECODER_REST if DECODER_REST in chunks else None,
+        ),
+        frames=FramesEntry(count=frames, height=height, width=width, range=(-1.0, 1.0), fps=settings.fps),
+    )

@@ -46,12 +46,12 @@ def generate_command(
         fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
         if given := [name for name, value in fixed.items() if value is not None]:
             raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
-        from device_runner.bundle import read_bundle
-        from export.run_bundle import generate_with_bundle
+        from device_runner.bundle.read import read_bundle
+        from export.run_bundle import frames_per_second, generate_with_bundle
 
         checked = read_bundle(bundle)
         frames = generate_with_bundle(checked, image, seed)
-        fps, how = float(checked.model["fps"]), f"with {checked.target}, {checked.precision}"
+        fps, how = frames_per_second(checked), f"with {checked.target}, {checked.precision}"
     else:
         assert model is not None
         if (height is None) != (width is None):

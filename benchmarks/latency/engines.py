@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.latency.model import Work
-from device_runner.bundle import read_bundle
+from device_runner.bundle.read import read_bundle
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
 from export.bundle import Item, describe_model, write_bundle
@@ -69,8 +69,9 @@ def _lowered(work: Work, target: str, folder: Path) -> tuple[Path, dict[str, Any
     # random weights lose more to eight bits than trained ones: the figure is told, nothing is refused for it
     model = describe_model(work.unet, work.ours.settings, None)
     manifest = write_bundle(items, chosen, folder, name="benchmark", model=model, allow_low_parity=precision != "fp32")
-    entry = manifest["programs"][work.program.name]
-    return folder / entry["file"], {key: entry[key] for key in ("lowering_s", "size_bytes", "delegation")}
+    entry = manifest.programs[work.program.name]
+    told = {"lowering_s": entry.lowering_s, "size_bytes": entry.size_bytes, "delegation": entry.delegation.to_json()}
+    return folder / entry.file, told
 
 
 def program(work: Work, folder: Path, threads: int, precision: str) -> Engine:

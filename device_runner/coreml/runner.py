@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.coreml.worker import COMPUTE_UNITS
 from device_runner.errors import RunnerError
 from device_runner.events import Events, read_events, read_load

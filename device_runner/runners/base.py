@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from device_runner.bundle import Bundle, Program
+from device_runner.bundle.read import Bundle, Program
 from device_runner.job import RawRun, Step
 from device_runner.protocol import Protocol as MeasuringProtocol
 

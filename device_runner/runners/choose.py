@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from device_runner.bundle import Bundle
+from device_runner.bundle.read import Bundle
 from device_runner.devices import Device
 from device_runner.errors import RunnerError
 from device_runner.runners.base import Runner, check_target

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.errors import RunnerError
 from device_runner.job import FILES, OUT, Platform, RawRun, Step
 from device_runner.protocol import Protocol

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.errors import RunnerError
 from device_runner.events import failure_text
 from device_runner.job import Platform, RawRun

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.errors import RunnerError
 from device_runner.events import UNKNOWN, Events, read_events, read_load
 from device_runner.job import FILES, OUT, RawRun, Step

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.errors import RunnerError
 from device_runner.job import FILES, Platform, RawRun, Step
 from device_runner.protocol import Protocol

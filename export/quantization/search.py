@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from device_runner.bundle.manifest import QuantizationEntry, SensitivityEntry
 from export.parity import psnr_db, snr_db
 from export.program import Program
 from export.proof import prove
@@ -48,15 +48,10 @@ class Mixed:
     size_bytes: int
     sensitivities: list[Sensitivity]
 
-    def to_json(self) -> dict[str, Any]:
+    def entry(self) -> QuantizationEntry:
         """For the manifest: the choice and, most sensitive block first, what it rests on."""
-        return {
-            "base": self.base,
-            "layers": self.layers,
-            "sensitivity": [
-                {"block": s.block.name, "parameters": s.parameters, "sqnr_db": s.sqnr_db} for s in self.sensitivities
-            ],
-        }
+        sensitivity = [SensitivityEntry(s.block.name, s.parameters, s.sqnr_db) for s in self.sensitivities]
+        return QuantizationEntry(self.base, self.layers, tuple(sensitivity))
 
 
 def find_mixed(

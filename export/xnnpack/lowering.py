@@ -27,7 +27,8 @@ from torch.export import ExportedProgram, export
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from export.delegation import Delegation, OutsideCounter, OutsideOperator, delegation_of_edge
+from device_runner.bundle.manifest import OutsideOperator
+from export.delegation import Delegation, OutsideCounter, delegation_of_edge
 from export.layer_precision import module_path, precision_of
 from export.places import places_of, write_places
 from export.quantization.weights import GROUP_SIZE, WeightFormat

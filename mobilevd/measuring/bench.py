@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from device_runner.bench import AfterMeasurement, Work, bench
-from device_runner.bundle import Bundle, read_bundle
+from device_runner.bundle.read import Bundle, read_bundle
 from device_runner.devices import Device, open_devices
 from device_runner.errors import RunnerError
 from device_runner.job import Progress
@@ -128,7 +128,7 @@ def _tracing(
             progress("reading the trace", None)
             try:
                 with ONE_AT_A_TIME:
-                    return replace(measurement, profile=read_profile(dump, bundle.folder, program.name, RUNS))
+                    return replace(measurement, profile=read_profile(dump, bundle, program.name, RUNS))
             except UserError as error:
                 raise RunnerError(f"{device.name}: {bundle.name}/{program.name}: no profile: {error}") from None
 

@@ -20,6 +20,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from device_runner.bundle.manifest import ModelEntry
+from device_runner.bundle.whole_path import UNET
 from device_runner.devices import Device, open_device
 from device_runner.measure import Measurement, measure
 from device_runner.protocol import Protocol, named_protocol
@@ -46,7 +48,7 @@ __all__ = ["block_table", "predict", "predict_file", "print_block_table", "print
 SCHEMA_VERSION = 1
 KIND, PREDICTION = "block-latency-table", "block-latency-prediction"
 TARGET = "executorch-xnnpack"
-WHOLE, CALL = "unet", "call"
+WHOLE, CALL = UNET, "call"
 ROUNDS = 3
 """Blocks and the whole are measured in turns, so that a device that slows down slows both."""
 
@@ -218,7 +220,7 @@ def predict(table: Mapping[str, Any], model: Path, where: str = "table") -> dict
 def _write(program: Program, target: Target, precision: str, folder: Path) -> None:
     """A bundle of one program. Below fp32 random inputs say little of parity, so no gate stops the measurement."""
     item = Item(program, precision)
-    write_bundle([item], target, folder, name=program.name, model={}, allow_low_parity=precision != "fp32")
+    write_bundle([item], target, folder, name=program.name, model=ModelEntry(), allow_low_parity=precision != "fp32")
 
 
 def _measure_in_turns(

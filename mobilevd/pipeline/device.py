@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from device_runner.bundle.manifest import MANIFEST, Manifest
+from device_runner.bundle.read import read_manifest
+from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS, NOISE
 from device_runner.devices import Device, open_device
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
@@ -26,14 +29,15 @@ from mobilevd.unet import SpatioTemporalUNet
 
 CALIBRATION_CLIPS = 8
 HOST = "host"
+BUNDLE = "bundle"
 DEVICE_KEYS = ("name", "model", "fingerprint", "cpu", "logical_cores", "usable_cores")
 
 
-def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> dict[str, Any]:
+def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> Manifest:
     """Write the entry's bundle unless it is there, with a held-out clip's first frame as reference input."""
-    bundle = entry.folder / "bundle"
-    if _manifest(entry).is_file():
-        return json.loads(_manifest(entry).read_text())
+    bundle = entry.folder / BUNDLE
+    if (bundle / MANIFEST).is_file():
+        return read_manifest(bundle)
     data, diffusion = config.data, config.diffusion
     unet = SpatioTemporalUNet.from_pretrained(entry.model)
     height, width = codec.latent_size(entry.height, entry.width)
@@ -57,9 +61,9 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         settings_of(unet, config.model_dump(mode="json"), codec, size),
         name=f"{config.name}/{entry.name}",
         inputs={
-            "noise": noise,
-            "image_latents": conditions.image_latents.cpu(),
-            "image_embedding": conditions.image_embedding.cpu(),
+            NOISE: noise,
+            IMAGE_LATENTS: conditions.image_latents.cpu(),
+            IMAGE_EMBEDDING: conditions.image_embedding.cpu(),
         },
         calibration=calibration,
         target=config.export.target,
@@ -76,7 +80,7 @@ def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[s
     opened = open_device(device)
     if kept := _kept(file, entry, opened, protocol):
         return kept
-    atomic_write_json(file, measure(entry.folder / "bundle", opened, protocol).to_json())
+    atomic_write_json(file, measure(entry.folder / BUNDLE, opened, protocol).to_json())
     return json.loads(file.read_text())
 
 
@@ -88,11 +92,7 @@ def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[
     try:
         kept = json.loads(file.read_text())
         same_device = all(kept["device"][key] == facts.get(key) for key in DEVICE_KEYS if key in kept["device"])
-        same_bundle = kept["bundle"]["sha256"] == sha256_file(_manifest(entry))
+        same_bundle = kept["bundle"]["sha256"] == sha256_file(entry.folder / BUNDLE / MANIFEST)
         return kept if same_device and same_bundle and kept["protocol"] == protocol.to_json() else None
     except (ValueError, KeyError, TypeError):
         return None  # not ours, or of an older version: measured anew
-
-
-def _manifest(entry: Entry) -> Path:
-    return entry.folder / "bundle" / "manifest.json"

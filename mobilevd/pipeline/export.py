@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor
 
+from device_runner.bundle.manifest import Manifest
 from export.commands import ExportRequest, default_settings, export_model
 from export.one_step import OneStepSettings
 from export.quantization.search import Goal
@@ -38,7 +39,7 @@ def export_command(
     max_size_mb: float | None = None,
     allow_low_parity: bool = False,
     console: Console | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Manifest]:
     """Export a model folder; a model of a run is exported as the run uses it, and checked on the run's own videos.
 
     Args:
@@ -63,11 +64,11 @@ def export_command(
     settings = settings_of(unet, run, codec, conditioning or {})
     pictures = _pictures(place, codec, settings) if place is not None and codec is not None else []
     encoded = _encode(pictures, codec, settings) if codec is not None else []
-    others, manifest = [], {}
+    others, pipeline = [], None
     if codec is not None and not unet_only:
         settings = settings_for_codec(settings, unet, codec)
         picture = pictures[0] if pictures else None
-        others, manifest = whole_path(
+        others, pipeline = whole_path(
             codec,
             settings,
             picture=picture,
@@ -85,7 +86,7 @@ def export_command(
         inputs=encoded[0] if encoded else None,
         calibration=encoded[1:],
         others=others,
-        manifest=manifest,
+        pipeline=pipeline,
         goal=goal,
         allow_low_parity=allow_low_parity,
     )

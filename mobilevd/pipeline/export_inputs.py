@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS
 from mobilevd.codecs.base import Codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.errors import UserError
@@ -56,7 +57,7 @@ def encode_images(
     encoded = []
     for image in images:
         conditions = condition_on_image(codec, image, None, fps, motion_bucket_id, noise_aug_strength, generator)
-        encoded.append({"image_latents": conditions.image_latents, "image_embedding": conditions.image_embedding})
+        encoded.append({IMAGE_LATENTS: conditions.image_latents, IMAGE_EMBEDDING: conditions.image_embedding})
     return encoded
 
 

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from device_runner.bundle.whole_path import UNET
 from device_runner.measure import measure
 from device_runner.protocol import Protocol
 from eval.features import load_extractor
@@ -83,17 +84,17 @@ def measure_ladder(
         bundle = folder / name.replace(" ", "-")
         with display.bar(f"exporting {name}"):
             manifest = write_bundle([item], target, bundle, name=name, model=model, allow_low_parity=True)
-        program_entry = manifest["programs"]["unet"]
+        program_entry = manifest.programs[UNET]
         row = {
             "name": name,
             "bundle": bundle.name,
             "target": target.name,
-            "precision": manifest["precision"],
-            "size_mb": program_entry["size_bytes"] / 1e6,
-            "psnr_db": program_entry["parity"]["psnr_db"],
+            "precision": manifest.precision,
+            "size_mb": program_entry.size_mb,
+            "psnr_db": program_entry.parity.psnr_db,
             "layers_kept_higher": len(item.layers or {}),
         }
-        rows.append(_judged(judge, entry, _program_sampler(target, bundle / program_entry["file"]), display, row))
+        rows.append(_judged(judge, entry, _program_sampler(target, bundle / program_entry.file), display, row))
     _measure_in_turns(rows, folder, config, display)
     protocol = [row.pop("protocol") for row in rows][0]
     result = {

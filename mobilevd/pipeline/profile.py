@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from device_runner.bundle.manifest import MANIFEST
+from device_runner.bundle.read import Bundle
 from export.places import Place, read_places
 from export.profile import OperatorTime, Profile, by_operator, read_trace
 from export.profile_places import by_block, by_part, locate
@@ -26,17 +27,18 @@ NO_PLACES = (
 )
 
 
-def read_profile(etdump: Path, bundle_folder: Path, program: str, runs: int) -> dict[str, Any]:
+def read_profile(etdump: Path, bundle: Bundle, program: str, runs: int) -> dict[str, Any]:
     """Time by block, by part of blocks and by operator, from an ETDump of `runs` evaluations of a bundle's program.
 
     Times are medians over the runs, in milliseconds; shares are of the whole evaluation. `by_block` and `by_part` are None
     where blocks cannot be told, with the reason in `by_block_reason`.
 
     Raises:
-        UserError: a trace that cannot be read or is of another number of runs, a bundle without that program.
+        UserError: a trace that cannot be read or is of another number of runs.
+        RunnerError: a bundle without that program.
     """
     profile = read_trace(etdump, runs)
-    places = _places(bundle_folder, program)
+    places = _places(bundle, program)
     paths = locate(profile.events, places) if places is not None else None
     reason = None if paths is not None else NO_PLACES.format(program) if places is None else OTHER_ORDER
     blocks = None if paths is None else _rows("block", by_block(profile.events, paths), profile)
@@ -54,22 +56,16 @@ def read_profile(etdump: Path, bundle_folder: Path, program: str, runs: int) -> 
     }
 
 
-def _places(bundle_folder: Path, program: str) -> list[Place] | None:
+def _places(bundle: Bundle, program: str) -> list[Place] | None:
     """The places of a program's operators; None if the bundle has none."""
-    manifest = bundle_folder / "manifest.json"
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        entry, files = content["programs"][program], content["files"]
-        name = entry.get("places")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{manifest}: not the manifest of a bundle with a program {program!r}") from None
+    name = bundle.manifest.programs[bundle.program(program).name].places
     if name is None:
         return None
-    if not isinstance(name, str) or Path(name).name != name or name not in files:
+    if Path(name).name != name or name not in bundle.files:
         raise UserError(
-            f"{manifest}: programs.{program}.places is {name!r}; it must name one of the bundle's own files"
+            f"{bundle.folder / MANIFEST}: programs.{program}.places is {name!r}; it must name one of the bundle's own files"
         )
-    return read_places(bundle_folder / name)
+    return read_places(bundle.folder / name)
 
 
 def _rows(key: str, rows: Iterable[OperatorTime], profile: Profile) -> list[dict[str, Any]]:

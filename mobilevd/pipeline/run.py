@@ -14,6 +14,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
+from device_runner.bundle.whole_path import UNET
 from device_runner.devices import open_device
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
@@ -181,12 +182,12 @@ def _measure(
             reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
         else:
             device_ms = bench["figure"]["ms"]
-    program = manifest["programs"]["unet"]
+    program = manifest.programs[UNET]
     return {
         "host_ms": host_ms,
         "device_ms": device_ms,
-        "parity": program["parity"],
-        "delegation": program["delegation"],
+        "parity": program.parity.to_json(),
+        "delegation": program.delegation.to_json(),
         "unavailable": reasons,
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from device_runner.bench import Work, bench
-from device_runner.bundle import Bundle, read_bundle
+from device_runner.bundle.read import Bundle, read_bundle
 from device_runner.clip import clip_latency
 from device_runner.devices import Device
 from device_runner.errors import DeviceGone, RunnerError

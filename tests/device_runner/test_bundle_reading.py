@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from device_runner.bundle import read_bundle
+from device_runner.bundle.read import read_bundle
 from device_runner.errors import RunnerError
 
 
@@ -116,6 +116,10 @@ def change_input(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["programs"]["unet"]["inputs"][1].update({key: value})
 
 
+def change_model(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda manifest: manifest["model"].update({key: value})
+
+
 def change_output(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda manifest: manifest["programs"]["unet"]["outputs"][0].update({key: value})
 
@@ -143,6 +147,9 @@ def change_output(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (change_input("dtype", "complex64"), ["inputs[1].dtype", "'complex64' is not known"]),
         (change_output("min_psnr_db", None), ["outputs[0].min_psnr_db must be a number"]),
         (change_output("min_psnr_db", float("nan")), ["outputs[0].min_psnr_db must be finite"]),
+        (change_model("fps", "7"), ["model.fps must be a number, not '7'"]),
+        (change_model("fps", True), ["model.fps must be a number, not True"]),
+        (change_model("num_frames", "6"), ["model.num_frames must be a whole number, not '6'"]),
     ],
 )
 def test_a_wrong_field_is_named(

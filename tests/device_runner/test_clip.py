@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from device_runner.bundle import Bundle
+from device_runner.bundle.manifest import ModelEntry
+from device_runner.bundle.read import Bundle
 from device_runner.clip import clip_latency
 from device_runner.measure import Measurement
 from device_runner.results.schema import check_report
@@ -22,7 +23,7 @@ def bundle(**other: Any) -> Bundle:
         "target": "executorch-xnnpack",
         "precision": "fp32",
         "runs_per_clip": RUNS,
-        "model": {"num_frames": 6, "fps": 7},
+        "manifest": SimpleNamespace(model=ModelEntry(num_frames=6, fps=7)),
         "frames_per_clip": 6,
         **other,
     }
@@ -73,9 +74,9 @@ def test_the_frames_are_those_that_the_runs_give() -> None:
     assert clip["frames"] == 5 and clip["ms_per_frame"] == 25 / 5
 
 
-@pytest.mark.parametrize("model", [{}, {"num_frames": 0, "fps": 0}, {"num_frames": "6", "fps": "7"}, {"fps": True}])
-def test_a_model_that_does_not_tell_its_rate_leaves_it_unknown(model: dict[str, Any]) -> None:
-    clip = clip_of(bundle(model=model), *(measured(name, summarize([5.0])) for name in RUNS))
+@pytest.mark.parametrize("model", [ModelEntry(), ModelEntry(num_frames=0, fps=0), ModelEntry(fps=-7.0)])
+def test_a_model_that_does_not_tell_its_rate_leaves_it_unknown(model: ModelEntry) -> None:
+    clip = clip_of(bundle(manifest=SimpleNamespace(model=model)), *(measured(name, summarize([5.0])) for name in RUNS))
     assert clip["fps"] is None and clip["frames"] == 6 and clip["total_ms"] == 25.0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.bundle import read_bundle
+from device_runner.bundle.read import read_bundle
 from device_runner.devices import open_device
 from device_runner.errors import RunnerError
 from device_runner.host import HostDevice

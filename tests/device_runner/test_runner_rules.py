@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from device_runner.building.toolchain import SOURCE_FOLDER, find_compiler
-from device_runner.bundle import Program, read_bundle
+from device_runner.bundle.read import Program, read_bundle
 from device_runner.errors import RunnerError
 from device_runner.job import FILES, OUT, RawRun, Step
 from device_runner.protocol import Protocol

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from device_runner import contents
-from device_runner.bundle import Bundle, read_bundle
-from device_runner.contents import sha256_of, sha256_once, stamp_of
+from device_runner.bundle import hashes
+from device_runner.bundle.hashes import sha256_of, sha256_once, stamp_of
+from device_runner.bundle.read import Bundle, read_bundle
+from device_runner.bundle.unchanged import check_unchanged
 from device_runner.errors import RunnerError
 from device_runner.host import HostDevice
 from device_runner.job import Job, Progress, RawJob, Ready
@@ -23,7 +24,6 @@ from device_runner.measure import Measurement, measure_program
 from device_runner.protocol import Protocol
 from device_runner.runners.deployment import NDK, Deployment, host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from device_runner.unchanged import check_unchanged
 
 SHORT = Protocol(warmup=1, iterations=3, threads=1)
 Edit = Callable[[Path], Any]
@@ -51,7 +51,7 @@ def rename_into_place(file: Path, data: bytes) -> None:
 
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all files had been written long ago, so that stamps vouch for contents."""
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**18))
+    monkeypatch.setattr(hashes, "SETTLED_NS", -(10**18))
 
 
 def measured(bundle: Bundle, runner: Path, device: HostDevice) -> Measurement:
@@ -117,7 +117,7 @@ def test_nothing_is_hashed_twice_where_stamps_vouch_for_it(bundle: Path, monkeyp
     settle(monkeypatch)
     loaded = read_bundle(bundle)
     hashed: list[Path] = []
-    monkeypatch.setattr(contents, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    monkeypatch.setattr(hashes, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
     check_unchanged(loaded, loaded.program("unet"))
     assert hashed == []
     os.utime(bundle / "unet.pte")
@@ -183,7 +183,7 @@ def test_a_runners_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.Monke
     (file := tmp_path / "library").write_bytes(b"one")
     expected = sha256_of(file)
     hashed: list[Path] = []
-    monkeypatch.setattr(contents, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    monkeypatch.setattr(hashes, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
     assert [sha256_once(file) for _ in range(3)] == [expected] * 3 and hashed == [file]
     shutil.copy(file, tmp_path / "new")
     (tmp_path / "new").replace(file)

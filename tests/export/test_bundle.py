@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from device_runner.bundle.manifest import FileEntry, Manifest, TensorEntry
 from export import proof
 from export.bundle import export_bundle
 from export.executorch_runtime import run_pte
@@ -45,12 +45,12 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
     model = compressed(*MODELS[name])
     real = {"image_latents": torch.randn(1, 4, HEIGHT, WIDTH), "image_embedding": torch.randn(1, 1, 16)}
     manifest = export_bundle(model, tmp_path / "bundle", SETTINGS, name="test", inputs=real)
-    program = manifest["programs"]["unet"]
-    delegation = program["delegation"]
-    assert (delegation["delegates"], delegation["operators_outside"]) == (1, [])
-    assert delegation["operators_inside"] > 50 and delegation["operator_share"] == delegation["flops_share"] == 1
-    assert {check["inputs"] for check in program["parity"]["checks"]} == {"noise", "latents"}
-    assert all(check["psnr_db"] >= 100 for check in program["parity"]["checks"])
+    program = manifest.programs["unet"]
+    delegation = program.delegation
+    assert (delegation.delegates, delegation.operators_outside) == (1, ())
+    assert (delegation.operators_inside or 0) > 50 and delegation.operator_share == delegation.flops_share == 1
+    assert {check.inputs for check in program.parity.checks} == {"noise", "latents"}
+    assert all(check.psnr_db >= 100 for check in program.parity.checks)
 
     noise = torch.randn(FRAMES, 4, HEIGHT, WIDTH)
     conditions = Conditions(real["image_latents"], real["image_embedding"], added_time_ids(1, 7, 127, 0.02))
@@ -61,35 +61,35 @@ def test_one_delegate_nothing_outside_and_the_models_numbers(name: str, tmp_path
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], SpatioTemporalUNet]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, SpatioTemporalUNet]:
     model = unet()
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     return folder, export_bundle(model, folder, SETTINGS, name="test"), model
 
 
-def test_the_manifest_describes_every_file(exported: tuple[Path, dict[str, Any], SpatioTemporalUNet]) -> None:
+def test_the_manifest_describes_every_file(exported: tuple[Path, Manifest, SpatioTemporalUNet]) -> None:
     folder, manifest, model = exported
-    assert json.loads((folder / "manifest.json").read_text()) == manifest
+    assert json.loads((folder / "manifest.json").read_text()) == manifest.to_json()
     there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
-    assert set(manifest["files"]) == there
-    for name, entry in manifest["files"].items():
-        assert entry == {"sha256": sha256_file(folder / name), "size_bytes": (folder / name).stat().st_size}
-    assert manifest["model"]["parameters"] == sum(p.numel() for p in model.parameters())
-    assert (manifest["model"]["height"], manifest["model"]["width"]) == (4 * HEIGHT, 4 * WIDTH)
+    assert set(manifest.files) == there
+    for name, entry in manifest.files.items():
+        assert entry == FileEntry(sha256_file(folder / name), (folder / name).stat().st_size)
+    assert manifest.model.parameters == sum(p.numel() for p in model.parameters())
+    assert (manifest.model.height, manifest.model.width) == (4 * HEIGHT, 4 * WIDTH)
 
 
-def test_the_reference_tensors_are_the_models_answer(exported: tuple[Path, dict[str, Any], SpatioTemporalUNet]) -> None:
+def test_the_reference_tensors_are_the_models_answer(exported: tuple[Path, Manifest, SpatioTemporalUNet]) -> None:
     folder, manifest, model = exported
-    program = manifest["programs"]["unet"]
+    program = manifest.programs["unet"]
 
-    def read(entry: dict[str, Any]) -> torch.Tensor:
-        return torch.from_numpy(np.fromfile(folder / entry["file"], "<f4").reshape(entry["shape"]))
+    def read(entry: TensorEntry) -> torch.Tensor:
+        return torch.from_numpy(np.fromfile(folder / entry.file, "<f4").reshape(entry.shape))
 
-    inputs = [read(entry) for entry in program["inputs"]]
-    assert [entry["name"] for entry in program["inputs"]] == ["noise", "image_latents", "image_embedding"]
+    inputs = [read(entry) for entry in program.inputs]
+    assert [entry.name for entry in program.inputs] == ["noise", "image_latents", "image_embedding"]
     generator = OneStepGenerator(model, SETTINGS)
     with torch.no_grad():
-        torch.testing.assert_close(read(program["outputs"][0]), generator(*inputs), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(read(program.outputs[0]), generator(*inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_exporting_leaves_the_model_as_it_was() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from device_runner.bundle.manifest import ModelEntry
 from export import coreml_package
 from export.bundle import Item, write_bundle
 from export.coreml_package import check_package, constants, operator_types, operators, read_spec, weight_names
@@ -35,20 +36,22 @@ def packages(small_program: Program, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_bundle_of_a_package(small_program: Program, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     set_phone_form(small_program.module)
     capfd.readouterr()
-    manifest = write_bundle([Item(small_program, "fp16")], Coreml(), tmp_path / "bundle", name="test", model={})
+    manifest = write_bundle(
+        [Item(small_program, "fp16")], Coreml(), tmp_path / "bundle", name="test", model=ModelEntry()
+    )
     assert capfd.readouterr() == ("", "")
     assert all(m.phone_form for m in small_program.module.modules() if isinstance(m, GroupNorm))  # as it was
-    entry = manifest["programs"]["blocks"]
-    assert entry["parity"]["executed_here"] is False and "not executed here: Core ML" in entry["parity"]["reason"]
-    file = tmp_path / "bundle" / entry["file"]
+    entry = manifest.programs["blocks"]
+    assert entry.parity.executed_here is False and "not executed here: Core ML" in str(entry.parity.reason)
+    file = tmp_path / "bundle" / entry.file
     halves = 2 * sum(p.numel() for p in small_program.module.parameters())
-    assert halves < entry["size_bytes"] == _size(file) < 2 * halves
-    assert any(name.endswith("weights/weight.bin") for name in manifest["files"])
+    assert entry.size_bytes == _size(file) and halves < _size(file) < 2 * halves
+    assert any(name.endswith("weights/weight.bin") for name in manifest.files)
 
     spec = read_spec(file)
     found = operator_types(spec)
-    assert entry["delegation"]["operators_inside"] == sum(found.values())
-    assert (entry["delegation"]["delegates"], entry["delegation"]["operators_outside"]) == (1, [])
+    assert entry.delegation.operators_inside == sum(found.values())
+    assert (entry.delegation.delegates, entry.delegation.operators_outside) == (1, ())
     # norms of tokens and attention stay whole; Core ML has no group norm: two means for each of five
     assert (found["layer_norm"], found["scaled_dot_product_attention"], found["reduce_mean"]) == (5, 2, 10)
     assert found["conv"] == 6 and found["matmul"] == found["softmax"] == found["batch_norm"] == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from device_runner.bundle.manifest import ModelEntry
 from export import decompositions
 from export.bundle import Item, write_bundle
 from export.edge import exported
@@ -34,13 +35,13 @@ def test_one_delegate_and_nothing_outside(
 
     capfd.readouterr()
     set_phone_form(small_program.module)
-    manifest = write_bundle([Item(small_program, "fp16")], target, tmp_path / "bundle", name="test", model={})
+    manifest = write_bundle([Item(small_program, "fp16")], target, tmp_path / "bundle", name="test", model=ModelEntry())
     assert capfd.readouterr() == ("", "")
-    entry = manifest["programs"]["blocks"]
-    assert entry["parity"]["executed_here"] is False and "not executed here: " in entry["parity"]["reason"]
-    delegation = entry["delegation"]
-    assert (delegation["delegates"], delegation["operators_outside"]) == (1, [])
-    assert delegation["operators_inside"] > 50 and delegation["flops_share"] == 1
+    entry = manifest.programs["blocks"]
+    assert entry.parity.executed_here is False and "not executed here: " in str(entry.parity.reason)
+    delegation = entry.delegation
+    assert (delegation.delegates, delegation.operators_outside) == (1, ())
+    assert (delegation.operators_inside or 0) > 50 and delegation.flops_share == 1
     assert all(m.phone_form for m in small_program.module.modules() if isinstance(m, GroupNorm))  # as it was
 
     content = (tmp_path / "bundle" / "blocks.pte").read_bytes()

@@ -72,9 +72,9 @@ def test_below_the_gate_the_blocks_that_lose_most_are_named_and_nothing_is_writt
         write_bundle([item], xnnpack, tmp_path / "b", name="b", model=description)
     assert not list(tmp_path.iterdir())
     manifest = write_bundle([item], xnnpack, tmp_path / "b", name="b", model=description, allow_low_parity=True)
-    entry = manifest["programs"]["unet"]
-    psnr = entry["parity"]["psnr_db"]
-    assert psnr < 70 and entry["outputs"][0]["min_psnr_db"] == pytest.approx(psnr - 3)
+    entry = manifest.programs["unet"]
+    psnr = entry.parity.psnr_db
+    assert psnr is not None and psnr < 70 and entry.outputs[0].min_psnr_db == pytest.approx(psnr - 3)
 
 
 def test_the_worst_block_is_the_one_that_was_rounded() -> None:
@@ -90,8 +90,8 @@ def test_conditioning_may_stay_an_input(tmp_path: Path) -> None:
     model = unet()
     settings = replace(SETTINGS, conditioning_inputs=True)
     manifest = export_bundle(model, tmp_path / "b", settings, name="b")
-    entry = manifest["programs"]["unet"]
-    assert [each["name"] for each in entry["inputs"]][-1] == "added_time_ids" and entry["delegation"]["delegates"] == 1
+    entry = manifest.programs["unet"]
+    assert [each.name for each in entry.inputs][-1] == "added_time_ids" and entry.delegation.delegates == 1
     other = replace(settings, fps=14, motion_bucket_id=40)
     inputs = list(unet_program(model, other).cases["noise"].values())
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_pictures_check_and_calibrate(model: Path, tmp_path: Path) -> None:
     manifests = export_command(
         model, tmp_path / "b", images=tmp_path / "pictures", codec_folder=tmp_path / "codec", **keywords
     )
-    assert manifests["b"]["calibration_inputs"] == 2  # the third checks
-    parity = manifests["b"]["programs"]["unet"]["parity"]
-    assert parity["inputs"] == "latents" and {check["inputs"] for check in parity["checks"]} == {"noise", "latents"}
-    assert manifests["b"]["model"]["height"] == 8 * codec.spatial_factor
+    assert manifests["b"].calibration_inputs == 2  # the third checks
+    parity = manifests["b"].programs["unet"].parity
+    assert parity.inputs == "latents" and {check.inputs for check in parity.checks} == {"noise", "latents"}
+    assert manifests["b"].model.height == 8 * codec.spatial_factor

@@ -15,7 +15,8 @@ import torch
 from typer.testing import CliRunner
 
 import mobilevd.cli
-from device_runner.bundle import read_bundle
+from device_runner.bundle.manifest import Manifest
+from device_runner.bundle.read import read_bundle
 from device_runner.errors import RunnerError
 from export.bundle import Item, describe_model, write_bundle
 from export.codec.decoders import TEMPORAL_CHUNK
@@ -44,7 +45,7 @@ class Made:
     model: Path
     codec: Path
     picture: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def make(root: Path, save_codec: Callable[[Path], Path], context: int, **changes: Any) -> Made:
@@ -57,14 +58,14 @@ def make(root: Path, save_codec: Callable[[Path], Path], context: int, **changes
     with torch.no_grad():
         real = {"image_latents": codec.encode_condition(image), "image_embedding": codec.embed_image(image)}
     program = unet_program(unet, settings, real)
-    programs, entry = whole_path(codec, settings, picture=image, latents=program.references["latents"][0])
+    programs, pipeline = whole_path(codec, settings, picture=image, latents=program.references["latents"][0])
     manifest = write_bundle(
         [Item(each, "fp32") for each in (program, *programs)],
         target,
         root / "bundle",
         name="test",
         model=describe_model(unet, settings, None),
-        more=entry,
+        pipeline=pipeline,
     )
     return Made(root / "bundle", root / "model", codec_folder, picture, manifest)
 
@@ -95,7 +96,7 @@ def assert_same_frames(frames: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_svd_agrees_where_chunks_leave_frames_over(svd: Made) -> None:
-    assert svd.manifest["pipeline"]["decoder"]["frames_left_over"] == 1
+    assert svd.manifest.pipeline is not None and svd.manifest.pipeline.decoder.frames_left_over == 1
     frames = generate_with_bundle(read_bundle(svd.bundle), svd.picture, seed=3)
     assert_same_frames(frames, by_pytorch(svd, 3, frames_per_chunk=TEMPORAL_CHUNK))
     whole = by_pytorch(svd, 3)  # decoded at once: another result, since the decoder mixes frames
@@ -117,15 +118,15 @@ def test_the_command_agrees_for_the_tiny_codec(tiny: Made, tmp_path: Path) -> No
 
 def test_every_program_is_one_delegate_at_100_db(svd: Made, tiny: Made) -> None:
     for made in (svd, tiny):
-        programs = made.manifest["programs"]
-        assert set(programs) >= {"unet", *made.manifest["pipeline"]["order"]}
+        programs, pipeline = made.manifest.programs, made.manifest.pipeline
+        assert pipeline is not None and set(programs) >= {"unet", *pipeline.order}
         for name, program in programs.items():
-            assert (program["delegation"]["delegates"], program["delegation"]["operators_outside"]) == (1, []), name
-            assert all(check["psnr_db"] >= 100 for check in program["parity"]["checks"]), name
+            assert (program.delegation.delegates, program.delegation.operators_outside) == (1, ()), name
+            assert program.parity.checks and all(check.psnr_db >= 100 for check in program.parity.checks), name
 
 
 def test_the_manifest_says_how_a_clip_is_made(tiny: Made) -> None:
-    entry = tiny.manifest["pipeline"]
+    entry = tiny.manifest.to_json()["pipeline"]
     assert entry["picture"]["height"] == 2 * HEIGHT and entry["picture"]["range"] == [-1, 1]
     assert entry["augmented_picture"]["noise_aug_strength"] == 0.3
     assert entry["added_time_ids"] == pytest.approx([4, 127, 0.3])

@@ -73,11 +73,11 @@ def test_a_psnr_is_reached_by_the_program_and_costs_less_than_full_precision(pro
     manifest = write_bundle(
         [Item(program, mixed.base, mixed.layers, 60)], XNNPACK, tmp_path / "b", name="m", model=model
     )
-    entry = manifest["programs"]["unet"]
-    assert manifest["precision"] == "mixed" and entry["layers"] == mixed.layers
-    assert entry["parity"]["psnr_db"] == pytest.approx(mixed.psnr_db, abs=1)
+    entry = manifest.programs["unet"]
+    assert manifest.precision == "mixed" and entry.layers == mixed.layers
+    assert entry.parity.psnr_db == pytest.approx(mixed.psnr_db, abs=1)
     full = write_bundle([Item(program, "fp32")], XNNPACK, tmp_path / "f", name="m", model=model)
-    assert entry["size_bytes"] < 0.6 * full["programs"]["unet"]["size_bytes"]
+    assert 0 < entry.size_mb < 0.6 * full.programs["unet"].size_mb
     raised = [s.block.name for s in mixed.sensitivities if s.block.name in mixed.layers]
     left = [s for s in mixed.sensitivities if s.block.name not in mixed.layers]
     worst_left = min(s.sqnr_db["8da4w"] for s in left)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from device_runner.bundle.manifest import ModelEntry
 from export.bundle import Item, write_bundle
 from export.one_step import OneStepSettings
 from export.onnx_graph import files
@@ -234,10 +235,10 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(files, "EXTERNAL_ABOVE_BYTES", 2**12)
     for precision in TARGET.precisions:
         items = [Item(small_program(), precision)]
-        manifest = write_bundle(items, TARGET, tmp_path / precision, name="test", model={})
-        sizes = {name: entry["size_bytes"] for name, entry in manifest["files"].items() if name.startswith("small")}
+        manifest = write_bundle(items, TARGET, tmp_path / precision, name="test", model=ModelEntry())
+        sizes = {name: entry.size_bytes for name, entry in manifest.files.items() if name.startswith("small")}
         assert set(sizes) == {"small.onnx", "small.onnx.data"} and sizes["small.onnx.data"] > 2**12
-        assert manifest["programs"]["small"]["size_bytes"] == sum(sizes.values())
+        assert manifest.programs["small"].size_bytes == sum(sizes.values())
         assert not [path for path in (tmp_path / precision).iterdir() if path.name.startswith(".tmp")]
     monkeypatch.undo()
     TARGET.lower(small_program(), "fp32", tmp_path / "fp32" / "small.onnx")

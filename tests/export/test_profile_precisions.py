@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from device_runner.bundle.manifest import ModelEntry
 from export.bundle import Item, write_bundle
 from export.places import read_places
 from export.profile import Profile, trace_program
@@ -37,11 +38,13 @@ def program() -> Program:
 def test_every_operator_is_placed(case: str, program: Program, tmp_path: Path) -> None:
     precision, layers = CASES[case]
     item = Item(program, precision, layers)
-    manifest = write_bundle([item], ExecutorchXnnpack(), tmp_path / "b", name="t", model={}, allow_low_parity=True)
-    entry = manifest["programs"]["unet"]
-    assert entry["places"] in manifest["files"]
-    trace = trace_program(tmp_path / "b" / entry["file"], program.example, threads=1, runs=2)
-    paths = locate(trace.events, read_places(tmp_path / "b" / entry["places"]))
+    manifest = write_bundle(
+        [item], ExecutorchXnnpack(), tmp_path / "b", name="t", model=ModelEntry(), allow_low_parity=True
+    )
+    entry = manifest.programs["unet"]
+    assert entry.places is not None and entry.places in manifest.files
+    trace = trace_program(tmp_path / "b" / entry.file, program.example, threads=1, runs=2)
+    paths = locate(trace.events, read_places(tmp_path / "b" / entry.places))
     assert paths is not None and len(paths) == len(trace.events)
     assert set(paths) <= set(dict(program.module.named_modules()))
     blocks = {row.operator: row.count for row in by_block(trace.events, paths)}

@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
-from device_runner.bundle import read_bundle
+from device_runner.bundle.read import read_bundle
 from export.run_bundle import generate_with_bundle
 from mobilevd import pipeline
 from mobilevd.codecs import load_codec

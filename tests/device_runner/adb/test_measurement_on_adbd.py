@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from device_runner.bench import Work, bench
-from device_runner.bundle import read_bundle
+from device_runner.bundle.read import read_bundle
 from device_runner.errors import RunnerError
 from device_runner.host import HostDevice
 from device_runner.job import Platform

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.bundle import Program, Tensor
+from device_runner.bundle.read import Program, Tensor
 from device_runner.host import HostDevice
 from device_runner.job import Job, RawRun
 from device_runner.protocol import Protocol
@@ -33,8 +33,6 @@ def program(tmp_path: Path) -> Program:
         method="forward",
         inputs=tuple(Tensor(name, (3,), "float32", folder / f"{name}.bin") for name in ("first", "second")),
         outputs=(Tensor("sum", (3,), "float32", folder / "sum.bin", 60.0),),
-        parity={},
-        delegation={},
     )
 
 

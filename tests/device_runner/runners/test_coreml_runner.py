@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.coreml import device as coreml_device
 from device_runner.coreml.device import IphoneDevice
 from device_runner.coreml.runner import TEAM, CoremlRunner

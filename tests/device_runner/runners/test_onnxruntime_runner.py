@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.bundle import Program, Tensor
+from device_runner.bundle.read import Program, Tensor
 from device_runner.errors import RunnerError
 from device_runner.job import Platform, RawRun
 from device_runner.measure import measure
@@ -69,8 +69,6 @@ def program(tmp_path: Path) -> Program:
             Tensor("scale", (3,), "float32", folder / "scale.bin"),
         ),
         outputs=(Tensor("latents", (4, 3), "float32", folder / "latents.bin", 100.0),),
-        parity={},
-        delegation={},
     )
 
 

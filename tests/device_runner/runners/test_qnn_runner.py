@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.bundle import Program
+from device_runner.bundle.read import Program
 from device_runner.errors import RunnerError
 from device_runner.job import Platform, RawRun
 from device_runner.protocol import PROTOCOLS, Protocol

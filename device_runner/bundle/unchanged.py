@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from device_runner.bundle import MANIFEST, Bundle, Program, program_files
-from device_runner.contents import changed_since
+from device_runner.bundle.hashes import changed_since
+from device_runner.bundle.manifest import MANIFEST
+from device_runner.bundle.read import Bundle, Program, program_files
 from device_runner.errors import RunnerError
 
 

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from device_runner.bundle.manifest import FileEntry
+
 SETTLED_NS = 2_000_000_000
 """Two changes within a file system's clock tick leave one time stamp (10 ms on ext4, 2 s on FAT): a stamp younger than
 this when it was noted may hide a later change."""
@@ -30,11 +32,9 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class FileEntry:
+class CheckedFile(FileEntry):
     """What the manifest says of a file's content, and the stamp that the file had when this was found to be so."""
 
-    sha256: str
-    size_bytes: int
     stamp: Stamp | None = field(default=None, compare=False)
     """None: it was too young to vouch for the content."""
 
@@ -65,7 +65,7 @@ def sha256_once(path: Path) -> str:
     return sha256
 
 
-def changed_since(path: Path, entry: FileEntry) -> bool:
+def changed_since(path: Path, entry: CheckedFile) -> bool:
     """A file does not hold (any more) what the manifest says of it, or is gone."""
     try:
         stamp = stamp_of(path)

@@ -1,0 +1,1 @@
+"""The bundle, a folder with programs and all that is known of them: its manifest, and reading and checking its files."""

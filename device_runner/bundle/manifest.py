@@ -1,0 +1,244 @@
+"""The manifest of a bundle, `manifest.json`: all its keys, for the export that writes it and for everyone who reads it.
+
+What measuring does not need may be missing; it is None then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from device_runner.bundle.form import NULL, FormError, JsonObject, read_object
+from device_runner.bundle.whole_path import PipelineEntry
+from device_runner.errors import RunnerError
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+DTYPE_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "float16": 2,
+    "int32": 4,
+    "float32": 4,
+    "int64": 8,
+    "float64": 8,
+}
+
+
+@dataclass(frozen=True)
+class FileEntry(JsonObject):
+    """What a file holds: hexadecimal SHA-256 and size."""
+
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.size_bytes < 0:
+            raise FormError("size_bytes", f"must not be negative, got {self.size_bytes}")
+
+
+@dataclass(frozen=True)
+class TensorEntry(JsonObject):
+    """An input of a program, with its reference values in a raw file (C order, little-endian)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    file: str
+
+    def __post_init__(self) -> None:
+        if any(size <= 0 for size in self.shape):
+            raise FormError("shape", f"must be a list of positive whole numbers, not {list(self.shape)}")
+        if self.dtype not in DTYPE_BYTES:
+            raise FormError("dtype", f"{self.dtype!r} is not known; known: {', '.join(DTYPE_BYTES)}")
+
+
+@dataclass(frozen=True)
+class OutputEntry(TensorEntry):
+    """An output of a program, with the model's own answer to the reference inputs."""
+
+    min_psnr_db: float
+    """A device's values count only if their PSNR against the reference is at least this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityCheck(JsonObject):
+    """How far one output is from the model's, on one kind of inputs."""
+
+    inputs: str
+    output: str | None = None
+    psnr_db: float
+    snr_db: float
+    max_abs_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityEntry(JsonObject):
+    """How far a program's outputs are from the model's: the worst on the reference inputs, and every check."""
+
+    executed_here: bool | None = None
+    """Here is where it was exported."""
+    reason: str | None = None
+    """Why it was not executed."""
+    psnr_db: float | None = None
+    snr_db: float | None = None
+    max_abs_error: float | None = None
+    inputs: str | None = None
+    checks: tuple[ParityCheck, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutsideOperator(JsonObject):
+    """An operator that no backend took: its name, how often it is called, the shapes of its tensors (first few calls)."""
+
+    op: str
+    count: int
+    shapes: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelegationEntry(JsonObject):
+    """What of a program runs in its backend: number of delegates, the operators outside, and the share of those inside."""
+
+    delegates: int | None = None
+    operators_outside: tuple[OutsideOperator, ...] | None = None
+    operators_inside: int | None = None
+    flops_share: float | None = None
+    operator_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramEntry(JsonObject):
+    """One program: its file or folder, the method to run, its tensors, and what the export found out about it."""
+
+    file: str
+    method: str
+    places: str | None = None
+    """File that tells where in the model each of the program's operators comes from."""
+    precision: str | None = None
+    layers: dict[str, str] | None = None
+    """Precision of the layers that have another one."""
+    size_bytes: int | None = None
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[OutputEntry, ...]
+    parity: ParityEntry
+    delegation: DelegationEntry
+    lowering_s: float | None = None
+    peak_memory_mb: int | None = None
+    """Of the exporting process, until the program was written."""
+
+    @property
+    def size_mb(self) -> float:
+        """10^6 bytes; 0 where the size is not told."""
+        return (self.size_bytes or 0) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(JsonObject):
+    """The model that the bundle was made from: its size, and what its clips are, in pixels and in latents."""
+
+    parameters: int | None = None
+    flops: int | None = field(default=None, metadata={NULL: True})
+    """Of one evaluation."""
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+    latent_height: int | None = None
+    latent_width: int | None = None
+    sigma: float | None = None
+    motion_bucket_id: float | None = None
+    noise_aug_strength: float | None = None
+    conditioning_inputs: bool | None = None
+    """The micro-conditioning is an input of the program."""
+
+
+@dataclass(frozen=True)
+class CountsEntry(JsonObject):
+    """Calls of operators in a graph, and the floating-point operations of their products."""
+
+    operators: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class GraphEntry(JsonObject):
+    """What the one-step graph costs before and after constants were folded."""
+
+    before: CountsEntry
+    after: CountsEntry
+
+
+@dataclass(frozen=True)
+class SensitivityEntry(JsonObject):
+    """What the output suffers when one block alone is rounded: SQNR in dB by precision."""
+
+    block: str
+    parameters: int
+    sqnr_db: dict[str, float]
+
+
+@dataclass(frozen=True)
+class QuantizationEntry(JsonObject):
+    """A mixed precision: that of most layers, those of the others, and what this rests on, most sensitive block first."""
+
+    base: str
+    layers: dict[str, str]
+    sensitivity: tuple[SensitivityEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(JsonObject):
+    """All of it."""
+
+    name: str
+    target: str
+    precision: str
+    created: str
+    programs: dict[str, ProgramEntry]
+    model: ModelEntry
+    graph: GraphEntry | None = None
+    calibration_inputs: int | None = None
+    """Number of real inputs that quantized ranges were taken from."""
+    quantization: QuantizationEntry | None = None
+    pipeline: PipelineEntry | None = None
+    """For a bundle of the whole path from a picture to frames."""
+    files: dict[str, FileEntry]
+    """By path in the bundle, with "/" between its parts."""
+    tools: dict[str, str]
+    """Versions."""
+
+    def __post_init__(self) -> None:
+        if not self.programs:
+            raise FormError("programs", "must name at least one program")
+        self.runs_per_clip()  # what does not add up is told while reading
+
+    def runs_per_clip(self) -> dict[str, int] | None:
+        """The programs of the whole path in order, and how often each runs for one clip; None if one of them is missing."""
+        if self.pipeline is None:
+            return None
+        try:
+            return self.pipeline.runs_per_clip(self.programs)
+        except FormError as error:
+            raise FormError(f"pipeline.{error.place}", error.text) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """For `json.dumps`, in the order in which the file has it."""
+        return {"schema_version": SCHEMA_VERSION, **super().to_json()}
+
+    @classmethod
+    def from_json(cls, content: Any, where: Path | str = MANIFEST) -> Manifest:
+        """The manifest from decoded JSON.
+
+        Raises `RunnerError` naming `where` and the key: unknown schema version, missing or mistyped field.
+        """
+        try:
+            version = content.get("schema_version") if isinstance(content, dict) else SCHEMA_VERSION
+            if version != SCHEMA_VERSION:
+                raise FormError("schema_version", f"is {version!r}; this program reads version {SCHEMA_VERSION}")
+            return read_object(cls, content)
+        except FormError as error:
+            raise RunnerError(f"{where}: {error}") from None
