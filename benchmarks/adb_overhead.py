@@ -31,10 +31,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.faults.bed import Bed  # noqa: E402
 from benchmarks.latency.machine import describe  # noqa: E402
-from device_runner.adb.device import AdbDevice  # noqa: E402
-from device_runner.adb.program import find_program  # noqa: E402
-from device_runner.host import HostDevice  # noqa: E402
-from device_runner.job import FILES, Job, Step  # noqa: E402
+from device_runner.devices.adb.device import AdbDevice  # noqa: E402
+from device_runner.devices.adb.program import find_program  # noqa: E402
+from device_runner.devices.host import HostDevice  # noqa: E402
+from device_runner.devices.job import FILES, Job, Step  # noqa: E402
 from device_runner.runners.deployment import glibc_deployment  # noqa: E402
 
 BASE = "/data/local/tmp/mobilevd"
@@ -111,7 +111,7 @@ def import_figures(rounds: int) -> dict[str, Any]:
     modules = {
         "python_s": "",
         "device_runner_s": "import device_runner; ",
-        "measure_s": "import device_runner.measure; ",
+        "measure_s": "import device_runner.measure.measure; ",
     }
     rows: dict[str, list[float]] = {name: [] for name in modules}
     for _ in range(rounds):

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from device_runner.bundle.whole_path import UNET  # noqa: E402
 from export.bundle import Item, describe_model, write_bundle  # noqa: E402
-from export.one_step import OneStepSettings  # noqa: E402
+from export.generator.one_step import OneStepSettings  # noqa: E402
+from export.generator.unet_program import unet_program  # noqa: E402
 from export.targets import parse_target  # noqa: E402
-from export.unet_program import unet_program  # noqa: E402
-from mobilevd.paper_table import paper_rows  # noqa: E402
-from mobilevd.unet import SpatioTemporalUNet  # noqa: E402
+from mobilevd.commands.flops import paper_rows  # noqa: E402
+from mobilevd.model.unet import SpatioTemporalUNet  # noqa: E402
 
 SETTINGS = OneStepSettings(latent_height=32, latent_width=64, num_frames=14)
 MEDIUM: dict[str, Any] = {"block_out_channels": (64, 128, 256, 256), "num_attention_heads": (1, 2, 4, 4)}

@@ -33,8 +33,8 @@ from benchmarks.faults.bed import Bed, Outcome  # noqa: E402
 from benchmarks.faults.bench_once import PROTOCOL  # noqa: E402
 from benchmarks.faults.kinds import BEFORE, DURING  # noqa: E402
 from benchmarks.latency.machine import describe  # noqa: E402
-from device_runner.adb.program import find_program  # noqa: E402
-from device_runner.host import HostDevice  # noqa: E402
+from device_runner.devices.adb.program import find_program  # noqa: E402
+from device_runner.devices.host import HostDevice  # noqa: E402
 from device_runner.runners.deployment import glibc_deployment  # noqa: E402
 
 

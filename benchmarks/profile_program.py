@@ -2,8 +2,8 @@
 
     python benchmarks/profile_program.py [--precision fp32] [--threads 2] [--runs 5] [--quick]
 
-The model is that of host_latency.py. Times are those that XNNPACK measures itself (`export/profile.py`), the medians of
-several runs in this process.
+The model is that of host_latency.py. Times are those that XNNPACK measures itself (`export/profile/trace.py`), the medians
+of several runs in this process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.latency.machine import describe  # noqa: E402
 from benchmarks.latency.model import FRAMES, HEIGHT, WIDTH, make_work  # noqa: E402
-from export.places import places_of  # noqa: E402
-from export.profile import OperatorTime, Profile, by_operator, trace_program  # noqa: E402
-from export.profile_places import by_block, by_part, locate  # noqa: E402
-from export.program import Program  # noqa: E402
+from export.profile.locate import by_block, by_part, locate  # noqa: E402
+from export.profile.trace import OperatorTime, Profile, by_operator, trace_program  # noqa: E402
+from export.program.program import Program  # noqa: E402
 from export.quantization.static import quantize_static  # noqa: E402
 from export.targets.executorch_xnnpack import FULL_PRECISION, ExecutorchXnnpack  # noqa: E402
-from export.xnnpack.lowering import lower_to_file, translate  # noqa: E402
+from export.targets.xnnpack.lowering import lower_to_file, origins_of, translate  # noqa: E402
 
 TOP = 10
 
@@ -46,7 +45,7 @@ def profile(program: Program, precision: str, threads: int, runs: int) -> tuple[
         lower_to_file(graph, file, precision, FULL_PRECISION)
         trace = trace_program(file, program.example, threads, runs)
     with torch.no_grad():
-        return trace, locate(trace.events, places_of(translate(graph, precision, FULL_PRECISION)))
+        return trace, locate(trace.events, origins_of(translate(graph, precision, FULL_PRECISION)))
 
 
 def shares(rows: Iterable[OperatorTime]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A small video encoder of our own, for the Frechet distance where I3D's weights are not at hand.
 
-It was trained to tell how a clip moves and what is wrong with it (`training/motion_encoder.py`), because features of an
-untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its distance is
+It was trained to tell how a clip moves and what is wrong with it (`training/tiny/motion_encoder.py`), because features of
+an untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its distance is
 called FD-motion and never FVD: the two share the formula but not the scale.
 """
 
@@ -60,7 +60,7 @@ class MotionEncoder(nn.Module):
     """Clips (N, 3, T, H, W) in [-1, 1] -> features (N, feature_dim); over real clips their mean variance is 1."""
 
     feature_mean: Tensor  # (D,)
-    feature_map: Tensor  # (D, D), see `training.motion_encoder.balance`
+    feature_map: Tensor  # (D, D), see `training.tiny.motion_encoder.balance`
 
     def __init__(self, config: MotionEncoderConfig) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class MotionEncoder(nn.Module):
             if not (folder / file).is_file():
                 raise UserError(
                     f"{folder / file}: not found; a motion encoder folder holds config.json and model.safetensors "
-                    "(make one with `python -m training.motion_encoder --out FOLDER`)"
+                    "(make one with `python -m training.tiny.motion_encoder --out FOLDER`)"
                 )
         try:
             fields = json.loads((folder / "config.json").read_text())

@@ -20,7 +20,7 @@ MIN_SIZE = 32  # AlexNet's strides and poolings leave nothing of smaller frames
 
 
 @dataclass(frozen=True)
-class Figure:
+class PerceptualDistance:
     """A number, or the reason why there is none."""
 
     value: float | None
@@ -81,10 +81,10 @@ def lpips_distance(metric: nn.Module, a: np.ndarray, b: np.ndarray, batch_size: 
     return total / (n * t)
 
 
-def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: Path | str | None = None) -> Figure:
+def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: Path | str | None = None) -> PerceptualDistance:
     """Mean LPIPS (AlexNet) of clips a against b, or an unavailable figure with the reason."""
     file = find_backbone(backbone)
     if file is None:
         wanted = backbone if backbone is not None else Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE
-        return Figure(None, f"AlexNet weights for LPIPS not found at {wanted}")
-    return Figure(lpips_distance(build_lpips(file), a, b))
+        return PerceptualDistance(None, f"AlexNet weights for LPIPS not found at {wanted}")
+    return PerceptualDistance(lpips_distance(build_lpips(file), a, b))

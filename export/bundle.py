@@ -25,15 +25,17 @@ from device_runner.bundle.manifest import (
     TensorEntry,
 )
 from device_runner.bundle.whole_path import PipelineEntry
-from export.one_step import OneStepSettings
-from export.parity import GATES_DB
-from export.places import places_file
-from export.program import Program
-from export.proof import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
-from export.targets import LayerPrecisions, Target, parse_target, program_size
-from export.unet_program import unet_program
+from export.generator.one_step import OneStepSettings
+from export.generator.unet_program import unet_program
+from export.profile.origins import origins_file
+from export.program.layer_precision import LayerPrecisions
+from export.program.parity import GATES_DB
+from export.program.program import Program
+from export.proof.prove import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
+from export.targets import parse_target
+from export.targets.base import Target, program_size
 from mobilevd.files import atomic_folder, atomic_write_bytes, atomic_write_json, sha256_file
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 
 
 def export_bundle(
@@ -177,7 +179,7 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
     else:
         parity = not_executed_entry(target.not_executed)
     kind = list(program.cases)[-1]
-    places = places_file(file)
+    places = origins_file(file)
     inputs = [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()]
     references = zip(program.outputs, program.references[kind], strict=True)
     outputs = [_write_tensor(folder, program.name, key, value) for key, value in references]

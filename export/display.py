@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from device_runner.bundle.manifest import GraphEntry, Manifest, ProgramEntry
-from export.quantization.search import Mixed
+from export.mixed_precision.search import Mixed
 
 SHOWN_BLOCKS = 12
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 def generate_with_bundle(bundle: Bundle, picture: Path, seed: int, threads: int | None = None) -> np.ndarray:
     """Animate a picture with a bundle's programs: uint8 (T, H, W, 3).
 
-    The same seed gives the same noise as `mobilevd.generate.generate_frames`, and so the same clip up to rounding.
+    The same seed gives the same noise as `mobilevd.commands.generate.generate_frames`, and so the same clip up to rounding.
 
     Args:
         bundle: of `read_bundle`.

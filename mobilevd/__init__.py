@@ -1,11 +1,11 @@
-"""The model, the diffusion maths, codecs and transforms of the architecture; and the front of the house."""
+"""The ground: model, diffusion, codecs, transforms, configuration; and the roof over all rooms: commands and pipeline."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobilevd.unet import SpatioTemporalUNet
+    from mobilevd.model.unet import SpatioTemporalUNet
 
 __version__ = "0.1.0"
 __all__ = ["SpatioTemporalUNet", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["SpatioTemporalUNet", "__version__"]
 def __getattr__(name: str) -> Any:
     # Looked up on first use: torch takes seconds, and `mobilevd --help` has no use for it.
     if name == "SpatioTemporalUNet":
-        from mobilevd.unet import SpatioTemporalUNet
+        from mobilevd.model.unet import SpatioTemporalUNet
 
         return SpatioTemporalUNet
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -124,7 +124,7 @@ def flops(
     """Parameters and TFLOPs of the paper's models beside the published figures, or of your own model."""
     from rich.console import Console
 
-    from mobilevd.paper_table import flops_command
+    from mobilevd.commands.flops import flops_command
 
     flops_command(model, json, Console(), frames, height, width)
 
@@ -162,7 +162,7 @@ def export(
     ] = False,
 ) -> None:
     """Export the one-step generator to bundles for devices."""
-    from mobilevd.pipeline.export import export_command
+    from mobilevd.commands.export import export_command
 
     export_command(
         model,
@@ -194,7 +194,7 @@ def ladder(
     ] = None,
 ) -> None:
     """Export a stage in every precision: size, parity, distance and host latency of each, as table and plot."""
-    from mobilevd.pipeline.ladder import TARGETS, measure_ladder
+    from mobilevd.commands.ladder import TARGETS, measure_ladder
 
     measure_ladder(run_folder, stage, target or TARGETS)
 
@@ -242,7 +242,7 @@ def bench(
     html: Annotated[Path | None, typer.Option(help="Also write a page with plots.", metavar="FILE")] = None,
 ) -> None:
     """Measure exported programs on this host or on phones, and check their outputs."""
-    from mobilevd.measuring.bench import BenchFiles, bench_blocks, bench_bundles, choose_protocol
+    from mobilevd.commands.bench import BenchFiles, bench_blocks, bench_bundles, choose_protocol
 
     if predict is not None and blocks is None:
         raise UserError("--predict goes with --blocks MODEL: the model whose latency is predicted")
@@ -283,7 +283,7 @@ def compare(
     json: Json = None,
 ) -> None:
     """Tell whether B is slower than A, from the raw samples. Exit code 1 if it is."""
-    from mobilevd.measuring.compare import compare_files
+    from mobilevd.commands.compare import compare_files
 
     if compare_files(before, after, threshold, different_devices, json):
         raise typer.Exit(1)
@@ -295,7 +295,7 @@ def devices(
     clean: Annotated[str | None, typer.Option(help="Remove all we left on this device.", metavar="SERIAL")] = None,
 ) -> None:
     """List the phones that adb sees, and what they are."""
-    from mobilevd.measuring.phones import clean_device, list_devices
+    from mobilevd.commands.devices import clean_device, list_devices
 
     if clean is not None:
         clean_device(clean, adb)
@@ -355,7 +355,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
     """Make a clip from a picture, with a model or with an exported bundle."""
-    from mobilevd.generate import generate_command
+    from mobilevd.commands.generate import generate_command
 
     generate_command(
         image,
@@ -386,7 +386,7 @@ def doctor() -> None:
     """Tell what this machine has and lacks for a run. Exit code 1 if something is missing."""
     from rich.console import Console
 
-    from mobilevd.doctor import doctor_command
+    from mobilevd.commands.doctor import doctor_command
 
     if not doctor_command(Console()):
         raise typer.Exit(1)

@@ -1,44 +1,20 @@
-"""The house: clean code, rooms that import only downwards, and nothing in it that belongs to one machine."""
+"""The house: clean code, documents that are true, a set-up that works, and nothing that belongs to one machine."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[1]
-ROOMS = {"mobilevd", "training", "export", "device_runner", "eval"}
-MAY_IMPORT = {
-    "mobilevd": {"mobilevd"},
-    "training": {"training", "mobilevd", "eval"},  # it trains the encoder that eval judges with
-    "export": {"export", "mobilevd", "device_runner.bundle"},
-    "device_runner": {"device_runner"},
-    "eval": {"eval", "mobilevd"},
-}
-KNOWS_ALL = {"mobilevd/cli.py", "mobilevd/pipeline", "mobilevd/measuring"}
-
-
-def project_files() -> list[Path]:
-    """What git tracks or would; without git, everything that is not hidden or built."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-        files = [ROOT / name for name in listed if name]
-    except (OSError, subprocess.CalledProcessError):
-        hidden = re.compile(r"(^|/)(\.(?!ci|gitignore)|runs/|build/|__pycache__|[^/]*\.egg-info)")
-        files = [path for path in ROOT.rglob("*") if not hidden.search(path.relative_to(ROOT).as_posix())]
-    return sorted(path for path in files if path.is_file())
-
-
-def sources(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+from tests.source import ROOMS, ROOT, project_files
 
 
 def test_ruff() -> None:
@@ -54,63 +30,6 @@ def test_pyright() -> None:
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **offline})
     assert result.returncode == 0, result.stdout + result.stderr
-
-
-def imports(source: str) -> set[str]:
-    """Full names of all that a file imports, inside functions and for type checking too."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def forbidden(room: str, source: str) -> set[str]:
-    """What a file of the room imports of rooms, or parts of rooms, that it may not."""
-    of_rooms = {name for name in imports(source) if name.partition(".")[0] in ROOMS}
-    return {name for name in of_rooms if not any(f"{name}.".startswith(f"{each}.") for each in MAY_IMPORT[room])}
-
-
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_rooms_import_only_downwards(room: str) -> None:
-    assert sources(room)
-    for path in sources(room):
-        name = path.relative_to(ROOT).as_posix()
-        if any(name.startswith(front) for front in KNOWS_ALL):
-            continue
-        found = forbidden(room, path.read_text(encoding="utf-8"))
-        assert not found, f"{name} imports {', '.join(sorted(found))}"
-
-
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("import device_runner", {"device_runner"}),
-        ("from device_runner import measure", {"device_runner.measure"}),
-        ("from device_runner.bundles import x", {"device_runner.bundles.x"}),
-        ("def f():\n    from device_runner.errors import RunnerError", {"device_runner.errors.RunnerError"}),
-        ("import training.data", {"training.data"}),
-        ("from device_runner import bundle\nimport device_runner.bundle.read", set()),
-        ("from device_runner.bundle.manifest import Manifest\nfrom mobilevd import unet\nimport torch", set()),
-    ],
-)
-def test_export_knows_bundles_and_nothing_else_of_the_device_runner(line: str, found: set[str]) -> None:
-    assert forbidden("export", line) == found
-
-
-def test_device_runner_imports_without_torch() -> None:
-    """Every module of it, in a process where neither torch nor another room can be imported."""
-    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources("device_runner")]
-    modules = [module.removesuffix(".__init__") for module in modules]
-    script = (
-        "import importlib, sys\n"
-        "for name in ['torch', 'mobilevd', 'training', 'export', 'eval']: sys.modules[name] = None\n"
-        "for name in sys.argv[1:]: importlib.import_module(name)\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script, *modules], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
 
 
 def test_nothing_of_one_machine() -> None:
@@ -220,3 +139,29 @@ def test_setup_that_failed_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "allowed").touch()
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, "installed\n"), result.stderr
+
+
+def test_the_version_has_one_place() -> None:
+    import mobilevd
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mobilevd.__version__"}
+    assert version("mobilevd") == mobilevd.__version__
+    assert f"## {mobilevd.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_documents_name_only_files_that_are_there() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        text = (ROOT / name).read_text()
+        folders = "|".join((*ROOMS, "configs", "tests", "benchmarks", "assets"))
+        named = re.findall(rf"`((?:{folders})/[\w./-]+)`", text)
+        modules = re.findall(rf"python -m ((?:{folders})[\w.]+)", text)
+        files = [*named, *(module.replace(".", "/") + ".py" for module in modules)]
+        missing = [file for file in files if not (ROOT / file).exists()]
+        assert not missing, f"{name} names {', '.join(missing)}"
+
+
+def test_pre_commit_runs_the_same_checks() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["entry"].split()[:2] for hook in hooks] == [[".venv/bin/ruff", "check"], [".venv/bin/ruff", "format"]]

@@ -1,0 +1,1 @@
+"""Training: data, the one loop for every objective, and the objectives."""

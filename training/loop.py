@@ -24,10 +24,10 @@ from torch import nn
 
 from mobilevd.config.schema import TrainingSettings
 from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import Transform
-from mobilevd.unet import SpatioTemporalUNet
-from training.batch import BatchSource, step_generator
 from training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.data.batch import BatchSource, step_generator
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
 

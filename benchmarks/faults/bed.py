@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from device_runner.adb.survey import BASE
+from device_runner.devices.adb.survey import BASE
 from tests.device_runner.adb.world import Adbd, World
 from tests.device_runner.conftest import export_small_network, write_manifest
 

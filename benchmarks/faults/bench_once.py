@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from device_runner.adb.device import AdbDevice
+from device_runner.devices.adb.device import AdbDevice
+from device_runner.devices.job import FILES
 from device_runner.errors import RunnerError
-from device_runner.job import FILES
-from device_runner.measure import measure
-from device_runner.protocol import Protocol
+from device_runner.measure.measure import measure
+from device_runner.measure.outputs import OutputCheck
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.base import RUNNER, OutputFile, Readings
 from device_runner.runners.deployment import Deployment, glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from device_runner.verify import OutputCheck
 
 PROTOCOL = Protocol(name="faults", warmup=2, iterations=20, min_seconds=1.5, cold_loads=1, threads=1, timeout_s=20)
 WITNESS = "witness.sh"
@@ -38,8 +38,8 @@ def with_witness(deployment: Deployment, script: Path) -> Deployment:
 
 def believe_everything() -> None:
     """Take whatever samples and outputs there are."""
-    import device_runner.measure
-    from device_runner.verify import psnr_db
+    import device_runner.measure.measure
+    from device_runner.measure.outputs import psnr_db
 
     def read(self: MobilevdRunner, runs: Any, program: Any, protocol: Any) -> Readings:
         events = []
@@ -60,7 +60,7 @@ def believe_everything() -> None:
         return [OutputCheck("latents", None if psnr == float("inf") else psnr, 100.0, 0.0)]
 
     MobilevdRunner.read = read
-    device_runner.measure.check_outputs = check
+    device_runner.measure.measure.check_outputs = check
 
 
 def main() -> int:

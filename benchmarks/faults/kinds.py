@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.faults.bed import Bed, Measuring
 from benchmarks.faults.bench_once import PROTOCOL
-from device_runner.adb.survey import BASE
+from device_runner.devices.adb.survey import BASE
 from tests.device_runner.conftest import write_manifest
 
 PHASES = ("looking", "starting", "running", "running", "running", "fetching")  # most of the time it runs

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from benchmarks.latency.model import Work
 from device_runner.bundle.read import read_bundle
-from device_runner.measure import measure
-from device_runner.protocol import Protocol
+from device_runner.measure.measure import measure
+from device_runner.protocol.protocol import Protocol
 from export.bundle import Item, describe_model, write_bundle
-from export.onnx_graph.files import session
 from export.targets import parse_target
+from export.targets.onnx_graph.files import session
 
 TIMED = 2
 

@@ -10,10 +10,10 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
-from export.one_step import INPUTS, OneStepGenerator, OneStepSettings
-from export.program import Program
-from export.unet_program import unet_program
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from export.generator.one_step import INPUTS, OneStepGenerator, OneStepSettings
+from export.generator.unet_program import unet_program
+from export.program.program import Program
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 
 MEDIUM: dict[str, Any] = {
     "block_out_channels": (64, 128, 256, 256),

@@ -27,7 +27,7 @@ from device_runner.errors import RunnerError
 
 
 @dataclass(frozen=True)
-class Tensor:
+class BundleTensor:
     """One input or output of a program, with its reference values in a raw file (C order, little-endian)."""
 
     name: str
@@ -43,7 +43,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Program:
+class BundleProgram:
     """One program file and the method of it to run."""
 
     name: str
@@ -51,8 +51,8 @@ class Program:
     size_bytes: int
     """Of the file, or of all files in the folder, as the manifest says."""
     method: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[BundleTensor, ...]
+    outputs: tuple[BundleTensor, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    programs: dict[str, Program]
+    programs: dict[str, BundleProgram]
     files: dict[str, CheckedFile]
     sha256: str
     """Of the manifest, which holds those of all other files."""
@@ -82,7 +82,7 @@ class Bundle:
     def precision(self) -> str:
         return self.manifest.precision
 
-    def program(self, name: str) -> Program:
+    def program(self, name: str) -> BundleProgram:
         """The program of that name; `RunnerError` lists those the bundle has."""
         if name not in self.programs:
             raise RunnerError(f"{self.folder}: the bundle has no program {name!r}; it has: {', '.join(self.programs)}")
@@ -146,13 +146,13 @@ def program_files(file: Path) -> list[Path]:
     return [file, *([weights] if os.path.lexists(weights) else [])]
 
 
-def _read_program(folder: Path, name: str, entry: ProgramEntry, files: dict[str, CheckedFile]) -> Program:
+def _read_program(folder: Path, name: str, entry: ProgramEntry, files: dict[str, CheckedFile]) -> BundleProgram:
     place = f"programs.{name}"
     file = _listed_program(folder, place, entry, files)
     of_program = program_files(file) if file.is_dir() else [file]
     inputs = [_read_tensor(folder, f"{place}.inputs[{i}]", each, files) for i, each in enumerate(entry.inputs)]
     outputs = [_read_tensor(folder, f"{place}.outputs[{i}]", each, files) for i, each in enumerate(entry.outputs)]
-    return Program(
+    return BundleProgram(
         name=name,
         file=file,
         size_bytes=sum(files[path.relative_to(folder).as_posix()].size_bytes for path in of_program),
@@ -162,10 +162,10 @@ def _read_program(folder: Path, name: str, entry: ProgramEntry, files: dict[str,
     )
 
 
-def _read_tensor(folder: Path, place: str, entry: TensorEntry, files: dict[str, CheckedFile]) -> Tensor:
+def _read_tensor(folder: Path, place: str, entry: TensorEntry, files: dict[str, CheckedFile]) -> BundleTensor:
     min_psnr_db = float(entry.min_psnr_db) if isinstance(entry, OutputEntry) else None
     file = _listed_file(folder, place, entry.file, files)
-    tensor = Tensor(entry.name, entry.shape, entry.dtype, file, min_psnr_db)
+    tensor = BundleTensor(entry.name, entry.shape, entry.dtype, file, min_psnr_db)
     size = tensor.file.stat().st_size
     if size != tensor.size_bytes:
         raise RunnerError(

@@ -6,11 +6,11 @@ import hashlib
 
 from device_runner.bundle.hashes import changed_since
 from device_runner.bundle.manifest import MANIFEST
-from device_runner.bundle.read import Bundle, Program, program_files
+from device_runner.bundle.read import Bundle, BundleProgram, program_files
 from device_runner.errors import RunnerError
 
 
-def check_unchanged(bundle: Bundle, program: Program) -> None:
+def check_unchanged(bundle: Bundle, program: BundleProgram) -> None:
     """The manifest, the program, its inputs and its references are still those that `read_bundle` checked.
 
     For after a run and its checks: devices read the bundle's files while they run, the host in place. Raises `RunnerError`

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_runner.errors import RunnerError
+from device_runner.protocol.statistics import percentile
 from device_runner.results.comparable import check_comparable, remarks
 from device_runner.results.pairing import pair_up, title
 from device_runner.results.resampling import RESAMPLES, ratio_interval
 from device_runner.results.terminal import cell, new_table, print_line
 from device_runner.results.wording import bundle_title, milliseconds
-from device_runner.statistics import percentile
 
 if TYPE_CHECKING:
     from rich.console import Console

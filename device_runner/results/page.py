@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.protocol.statistics import PERCENTILE_METHOD
 from device_runner.results import wording
 from device_runner.results.bars import clip_segments, panels
 from device_runner.results.plots import Plot, distribution_plot, time_plot
 from device_runner.results.profile import profile_panels
-from device_runner.statistics import PERCENTILE_METHOD
 
 TEMPLATE = "page.html.j2"
 _Measurement = Mapping[str, Any]

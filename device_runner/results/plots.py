@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from device_runner.protocol.statistics import percentile
 from device_runner.results.svg import (
     Scale,
     dots,
@@ -21,7 +22,6 @@ from device_runner.results.svg import (
     y_axis,
 )
 from device_runner.results.wording import milliseconds
-from device_runner.statistics import percentile
 
 WIDTH = 500.0
 LEFT, RIGHT = 52.0, 490.0

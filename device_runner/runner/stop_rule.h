@@ -1,4 +1,4 @@
-// When the timed runs end. device_runner/stopping.py holds the same rule and checks this one by it: every quantity here
+// When the timed runs end. device_runner/protocol/stop_rule.py holds the same rule and checks this one by it: every quantity here
 // is a whole number of nanoseconds or one rounding away from it, so both come to the same answer.
 #pragma once
 
@@ -15,7 +15,7 @@
 constexpr size_t kLeastForInterval = 6;
 
 // Half of the 95 % confidence interval of the median is at most `share` of the median. By order statistics, with the
-// normal approximation of the binomial distribution for the ranks, as in device_runner/statistics.py.
+// normal approximation of the binomial distribution for the ranks, as in device_runner/protocol/statistics.py.
 inline bool median_is_known(std::vector<int64_t> samples, double share) {
   const size_t count = samples.size();
   if (count < kLeastForInterval) {

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from device_runner.bundle.read import Bundle, Program
-from device_runner.job import RawRun, Step
-from device_runner.protocol import Protocol as MeasuringProtocol
+from device_runner.bundle.read import Bundle, BundleProgram
+from device_runner.devices.job import RawRun, Step
+from device_runner.protocol.protocol import Protocol as MeasuringProtocol
 
 PROGRAM = "program"
 """Name under the job's files of the program (and its ending: `program.pte`)."""
@@ -17,7 +17,7 @@ RUNNER = "runner"
 """Folder under the job's files that holds the runner's own."""
 
 
-def program_name(program: Program) -> str:
+def program_name(program: BundleProgram) -> str:
     """Where the program lies under the job's files."""
     return PROGRAM + program.file.suffix
 
@@ -87,7 +87,7 @@ class Runner(Protocol):
         """Of the runner, its runtime and its compiler, as far as known."""
         ...
 
-    def steps(self, program: Program, protocol: MeasuringProtocol) -> list[Step]:
+    def steps(self, program: BundleProgram, protocol: MeasuringProtocol) -> list[Step]:
         """The commands, the timed one named `timed`; the program and its inputs lie where `program_name` and
         `input_name` say.
 
@@ -95,7 +95,7 @@ class Runner(Protocol):
         """
         ...
 
-    def read(self, runs: Mapping[str, RawRun], program: Program, protocol: MeasuringProtocol) -> Readings:
+    def read(self, runs: Mapping[str, RawRun], program: BundleProgram, protocol: MeasuringProtocol) -> Readings:
         """What the steps say.
 
         Raises `RunnerError` saying which condition failed, if they are not complete and consistent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from device_runner.bundle.read import Bundle
-from device_runner.devices import Device
+from device_runner.devices.base import Device
 from device_runner.errors import RunnerError
 from device_runner.runners.base import Runner, check_target
 from device_runner.runners.deployment import CHOICES, HOST, deployment_for, host_deployment
@@ -44,7 +44,7 @@ def _onnxruntime(path: str, device: Device) -> Runner:
 
 
 def _coreml(path: str, device: Device) -> Runner:
-    from device_runner.coreml.runner import CoremlRunner
+    from device_runner.runners.coreml import CoremlRunner
 
     return CoremlRunner(
         device.platform(), udid=getattr(device, "udid", None), **({"compute_units": path} if path else {})

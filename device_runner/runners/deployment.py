@@ -11,8 +11,8 @@ from device_runner.building.cache import RECORD, read_record
 from device_runner.building.glibc import build_glibc, find_glibc_runner
 from device_runner.building.host import build_host_runner
 from device_runner.building.layout import GLIBC_ABIS, PROGRAM, builds_natively
+from device_runner.devices.job import FILES, Platform
 from device_runner.errors import RunnerError
-from device_runner.job import FILES, Platform
 from device_runner.runners.base import RUNNER
 
 GLIBC = "glibc"

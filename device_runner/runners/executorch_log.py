@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import Platform, RawRun
 from device_runner.errors import RunnerError
-from device_runner.events import failure_text
-from device_runner.job import Platform, RawRun
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
+from device_runner.runners.events import failure_text
 
 TAG = "ExecuTorch"
 
@@ -47,7 +47,7 @@ def wrapped(command: list[str], folder: str, platform: Platform, marker: str, be
     return ("sh", "-c", script, marker, folder, *command)
 
 
-def marker_of(name: str, program: Program, protocol: Protocol) -> str:
+def marker_of(name: str, program: BundleProgram, protocol: Protocol) -> str:
     """The same for the same measurement, so that an interrupted one can be taken up; the last one in a log counts."""
     decides: list[Any] = [name, program.name, program.file.name, protocol.to_json()]
     return "mobilevd-" + hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -92,7 +92,7 @@ def only_match(run: RawRun, log: list[str], pattern: str, what: str) -> re.Match
     raise RunnerError(f"{run.device}: the runner's log does not say {what}; it says: {' | '.join(log[-3:])[:300]!r}")
 
 
-def check_method(run: RawRun, log: list[str], program: Program) -> None:
+def check_method(run: RawRun, log: list[str], program: BundleProgram) -> None:
     """It ran the method that the bundle asks for; these runners take the first one of a program."""
     method = only_match(run, log, r"Using method (\S+)", "which method it ran")[1]
     if method != program.method:

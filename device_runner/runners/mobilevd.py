@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import FILES, OUT, RawRun, Step
 from device_runner.errors import RunnerError
-from device_runner.events import UNKNOWN, Events, read_events, read_load
-from device_runner.job import FILES, OUT, RawRun, Step
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.base import OutputFile, Readings, input_name, program_name
 from device_runner.runners.deployment import Deployment
+from device_runner.runners.events import UNKNOWN, Events, read_events, read_load
 
 TARGETS = {"xnnpack": "executorch-xnnpack", "vulkan": "executorch-vulkan"}
 """What a backend that is compiled in runs."""
@@ -43,7 +43,7 @@ class MobilevdRunner:
     def versions(self) -> dict[str, str]:
         return dict(self.deployment.versions)
 
-    def steps(self, program: Program, protocol: Protocol) -> list[Step]:
+    def steps(self, program: BundleProgram, protocol: Protocol) -> list[Step]:
         """Cold loads, then the memory pass, then the timed runs: each a process of its own."""
         loads = [
             self._step(f"load-{number}", program, protocol, {"--iterations": 0}, outputs=())
@@ -52,13 +52,13 @@ class MobilevdRunner:
         memory = [self._run_step(MEMORY, program, memory_protocol(protocol))] if protocol.memory_pass else []
         return [*loads, *memory, self._run_step(TIMED, program, protocol)]
 
-    def profile_step(self, program: Program, protocol: Protocol, runs: int = 3) -> Step:
+    def profile_step(self, program: BundleProgram, protocol: Protocol, runs: int = 3) -> Step:
         """A run that leaves an ETDump of `runs` timed runs; for a job of its own, since tracing costs time."""
         step = self._run_step(PROFILE, program, profile_protocol(protocol, runs))
         command = (*step.command, "--etdump", f"{OUT}/{ETDUMP}")
         return replace(step, command=command, outputs=(*step.outputs, ETDUMP))
 
-    def read(self, runs: Mapping[str, RawRun], program: Program, protocol: Protocol) -> Readings:
+    def read(self, runs: Mapping[str, RawRun], program: BundleProgram, protocol: Protocol) -> Readings:
         """What the steps say, once all of them are there and each is complete.
 
         Raises `RunnerError` for the first that is not.
@@ -75,7 +75,9 @@ class MobilevdRunner:
         timed = self._events(runs[TIMED], program, protocol)
         return _readings(runs[TIMED], loads, memory or timed, timed)
 
-    def read_profile(self, run: RawRun, program: Program, protocol: Protocol, runs: int = 3) -> tuple[Readings, Path]:
+    def read_profile(
+        self, run: RawRun, program: BundleProgram, protocol: Protocol, runs: int = 3
+    ) -> tuple[Readings, Path]:
         """The readings of the step that `profile_step` made, for the check of its outputs, and its ETDump.
 
         Raises `RunnerError` if the run or the trace is not complete.
@@ -90,7 +92,7 @@ class MobilevdRunner:
             raise RunnerError(f"{run.device}: the trace {ETDUMP} {found}, the runner reports {events.etdump}")
         return _readings(run, [], events, events), path
 
-    def _run_step(self, name: str, program: Program, protocol: Protocol) -> Step:
+    def _run_step(self, name: str, program: BundleProgram, protocol: Protocol) -> Step:
         options: dict[str, Any] = {
             "--output-dir": OUT,
             "--warmup": protocol.warmup,
@@ -111,7 +113,7 @@ class MobilevdRunner:
     def _step(
         self,
         name: str,
-        program: Program,
+        program: BundleProgram,
         protocol: Protocol,
         options: Mapping[str, Any],
         outputs: tuple[str, ...],
@@ -127,12 +129,12 @@ class MobilevdRunner:
         command = (*self.deployment.command, *arguments, *(inputs or []))
         return Step(name, command, outputs, dict(self.deployment.environment))
 
-    def _events(self, run: RawRun, program: Program, protocol: Protocol, etdump: bool = False) -> Events:
+    def _events(self, run: RawRun, program: BundleProgram, protocol: Protocol, etdump: bool = False) -> Events:
         events = read_events(run, protocol, len(program.outputs), etdump=etdump)
         _check_program(run, events, program)
         return events
 
-    def _load_of(self, run: RawRun, program: Program, protocol: Protocol) -> Events:
+    def _load_of(self, run: RawRun, program: BundleProgram, protocol: Protocol) -> Events:
         events = read_load(run, protocol)
         _check_program(run, events, program)
         return events
@@ -162,7 +164,7 @@ def _fixed(protocol: Protocol, warmup: int, iterations: int) -> Protocol:
     )
 
 
-def _check_program(run: RawRun, events: Events, program: Program) -> None:
+def _check_program(run: RawRun, events: Events, program: BundleProgram) -> None:
     """It was this program that ran, and this method of it."""
     expected = {"method": program.method, "program_bytes": program.size_bytes}
     for what, value in expected.items():

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
+from device_runner.protocol.stop_rule import limit_reached, stop_reason
 from device_runner.runners.worker import (
     METHOD,
     Failure,
@@ -30,7 +31,6 @@ from device_runner.runners.worker import (
     worker_parser,
     write_outputs,
 )
-from device_runner.stopping import limit_reached, stop_reason
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import FILES, Platform, RawRun, Step
 from device_runner.errors import RunnerError
-from device_runner.job import FILES, Platform, RawRun, Step
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.base import RUNNER, Readings
 from device_runner.runners.deployment import Deployment
 from device_runner.runners.executorch_log import identity
@@ -39,10 +39,10 @@ class OnnxRuntimeRunner(MobilevdRunner):
         super().__init__(deployment)
         self.targets = TARGETS
 
-    def profile_step(self, program: Program, protocol: Protocol, runs: int = 3) -> Step:
+    def profile_step(self, program: BundleProgram, protocol: Protocol, runs: int = 3) -> Step:
         raise RunnerError("onnxruntime makes no ETDump; --profile is for programs of ExecuTorch")
 
-    def read(self, runs: Mapping[str, RawRun], program: Program, protocol: Protocol) -> Readings:
+    def read(self, runs: Mapping[str, RawRun], program: BundleProgram, protocol: Protocol) -> Readings:
         readings = super().read(runs, program, protocol)
         if self.deployment.command[0] != sys.executable:
             return readings

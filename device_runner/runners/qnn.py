@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import FILES, OUT, Platform, RawRun, Step
 from device_runner.errors import RunnerError
-from device_runner.job import FILES, OUT, Platform, RawRun, Step
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.base import RUNNER, OutputFile, Readings, input_name, program_name
 from device_runner.runners.executorch_log import (
     check_method,
@@ -83,7 +83,7 @@ class QnnRunner:
         # The SDK's folder is named by its version: qairt/2.37.0.250724.
         return {"qnn_executor_runner": identity(self.path), "qnn_sdk": self.sdk.resolve().name}
 
-    def steps(self, program: Program, protocol: Protocol) -> list[Step]:
+    def steps(self, program: BundleProgram, protocol: Protocol) -> list[Step]:
         refuse_what_a_fixed_count_cannot_do(self.name, protocol)
         place = f"{FILES}/{RUNNER}"
         command = [
@@ -109,7 +109,7 @@ class QnnRunner:
         outputs = tuple(f"output_0_{index}.raw" for index in range(len(program.outputs)))
         return [Step("timed", wrapped(command, FILES, self.platform, marker, before), outputs, environment)]
 
-    def read(self, runs: Mapping[str, RawRun], program: Program, protocol: Protocol) -> Readings:
+    def read(self, runs: Mapping[str, RawRun], program: BundleProgram, protocol: Protocol) -> Readings:
         run = runs["timed"]
         log = messages(run, marker_of(self.name, program, protocol))
         check_method(run, log, program)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from device_runner.errors import RunnerError
-from device_runner.events import UNKNOWN
-from device_runner.protocol import LOAD_MODES, Protocol
+from device_runner.protocol.protocol import LOAD_MODES, Protocol
+from device_runner.runners.events import UNKNOWN
 
 if TYPE_CHECKING:
     import numpy as np

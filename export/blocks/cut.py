@@ -21,11 +21,11 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from export.blocks.nodes import blocks_of_nodes
-from export.layer_precision import module_path
-from export.operator_counts import node_flops
-from export.program import Program
-from export.xnnpack.graph import Axes, Value, contiguous_order
-from export.xnnpack.lowering import NotDelegated, translate
+from export.program.layer_precision import module_path
+from export.program.operator_counts import node_flops
+from export.program.program import Program
+from export.targets.xnnpack.graph import Axes, Value, contiguous_order
+from export.targets.xnnpack.lowering import NotDelegated, translate
 from mobilevd.errors import UserError
 from mobilevd.model.anatomy import Block
 

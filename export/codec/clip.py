@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.codec.layers import Pair, SeparableMap, convolution_of, frozen, layer_norm, linear, unit_pictures
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import ScaledDotProduct
+from mobilevd.model.layers.ops import ScaledDotProduct
 
 
 def quick_gelu(x: Tensor) -> Tensor:

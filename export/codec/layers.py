@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mobilevd.nn.ops import GroupNorm, LayerNorm
+from mobilevd.model.layers.ops import GroupNorm, LayerNorm
 
 Pair = tuple[int, int]
 

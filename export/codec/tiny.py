@@ -11,7 +11,7 @@ from torch.nn import functional
 from export.codec.layers import SeparableMap, convolution, unit_pictures
 from mobilevd.codecs.tiny import THUMBNAIL
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import NearestUpsample
+from mobilevd.model.layers.ops import NearestUpsample
 
 
 class TinyBlock(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.codec.layers import Pair, convolution, convolution_of, group_norm
 from export.codec.vae_blocks import PixelAttention, ResidualBlock, SpatioTemporalBlock, over_time
-from mobilevd.nn.ops import NearestUpsample
+from mobilevd.model.layers.ops import NearestUpsample
 
 
 class Downsample(nn.Module):

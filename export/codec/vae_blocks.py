@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.codec.layers import convolution, group_norm, linear, scaled
-from mobilevd.nn.ops import ScaledDotProduct
+from mobilevd.model.layers.ops import ScaledDotProduct
 
 
 class ResidualBlock(nn.Module):

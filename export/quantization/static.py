@@ -20,9 +20,8 @@ from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserve
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
-from export.chatter import quietly
-from export.layer_precision import module_path, precision_of
-from export.targets.base import LayerPrecisions
+from export.program.layer_precision import LayerPrecisions, module_path, precision_of
+from export.quiet import quietly
 
 PRECISION = "int8"
 LAYERS = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from export.targets.base import LayerPrecisions, Target, program_size
+from export.targets.base import Target
 from export.targets.coreml import Coreml
 from export.targets.executorch_coreml import ExecutorchCoreml
 from export.targets.executorch_qnn import ExecutorchQnn
@@ -11,11 +11,18 @@ from export.targets.executorch_xnnpack import ExecutorchXnnpack
 from export.targets.onnx import Onnx
 from mobilevd.errors import UserError
 
-_ALL = (ExecutorchXnnpack(), ExecutorchCoreml(), ExecutorchVulkan(), ExecutorchQnn(), Coreml(), Onnx())
-TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
-"""All targets by name. Their libraries are imported when they are used."""
-
-__all__ = ["TARGETS", "LayerPrecisions", "Target", "find_target", "parse_target", "program_size"]
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        ExecutorchXnnpack(),
+        ExecutorchCoreml(),
+        ExecutorchVulkan(),
+        ExecutorchQnn(),
+        Coreml(),
+        Onnx(),
+    )
+}
+"""By name. A new target is a line here and a file of this folder; its libraries are imported when they are used."""
 
 
 def find_target(name: str) -> Target:

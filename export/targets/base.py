@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
-from export.delegation import Delegation
-from export.program import Program
+from export.program.delegation import Delegation
+from export.program.layer_precision import LayerPrecisions
+from export.program.program import Program
 from mobilevd.errors import UserError
-
-LayerPrecisions = Mapping[str, str]
-"""Exceptions from a program's precision: name of a submodule (all layers inside it) -> its own precision."""
 
 
 class Target(ABC):
@@ -24,7 +22,7 @@ class Target(ABC):
         name: as the user says it.
         precisions: what it can be asked for; the first is the default.
         suffix: of the program's file (or folder: `.mlpackage`).
-        phone_form: whether operators are spelled for it as small pieces (`mobilevd/nn/ops.py`), or natively.
+        phone_form: whether operators are spelled for it as small pieces (`mobilevd/model/layers/ops.py`), or natively.
         ladders: precisions that blocks of one program may have side by side, from low to high.
         calibrated: whether its int8 has fixed ranges of activations, taken from calibration inputs.
         not_executed: why its programs cannot be run on this host; None where they can.

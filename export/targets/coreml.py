@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from export.chatter import quietly
-from export.coreml_package import COMPRESSED, check_package, main_operations
-from export.coreml_weights import compress, kept_weights
-from export.decompositions import FOR_COREML
-from export.delegation import Delegation
-from export.edge import native_spelling
-from export.program import Program
-from export.targets.base import LayerPrecisions, Target
+from export.program.delegation import Delegation
+from export.program.layer_precision import LayerPrecisions
+from export.program.program import Program
+from export.quiet import quietly
+from export.targets.base import Target
+from export.targets.coreml_package import COMPRESSED, check_package, main_operations
+from export.targets.coreml_weights import compress, kept_weights
+from export.targets.decompositions import FOR_COREML
+from export.targets.edge import native_spelling
 from mobilevd.errors import UserError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.decompositions import FOR_COREML
-from export.edge import EdgeTarget
+from export.targets.decompositions import FOR_COREML
+from export.targets.edge import EdgeTarget
 
 
 class ExecutorchCoreml(EdgeTarget):

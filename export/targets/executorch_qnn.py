@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from export.chatter import native_output_held, quietly
-from export.decompositions import WITH_AFFINE
-from export.delegation import Delegation, delegation_of_edge
-from export.edge import exported, refuse_layers
-from export.program import Program
-from export.qnn_sdk import check_sdk
-from export.targets.base import LayerPrecisions, Target
+from export.program.delegation import Delegation, delegation_of_edge
+from export.program.layer_precision import LayerPrecisions
+from export.program.program import Program
+from export.quiet import native_output_held, quietly
+from export.targets.base import Target
+from export.targets.decompositions import WITH_AFFINE
+from export.targets.edge import exported, refuse_layers
+from export.targets.qnn_sdk import check_sdk
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 
@@ -24,7 +25,7 @@ CHIP = "MOBILEVD_QNN_CHIP"  # environment variable
 
 
 class ExecutorchQnn(Target):
-    """A .pte file compiled for one chip; needs Qualcomm's SDK (`export/qnn_sdk.py`).
+    """A .pte file compiled for one chip; needs Qualcomm's SDK (`export/targets/qnn_sdk.py`).
 
     Attributes:
         default_chip: for which is compiled unless the environment variable MOBILEVD_QNN_CHIP names another; Qualcomm's part

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.decompositions import FOR_VULKAN
-from export.edge import EdgeTarget
+from export.targets.decompositions import FOR_VULKAN
+from export.targets.edge import EdgeTarget
 
 
 class ExecutorchVulkan(EdgeTarget):
-    """A .pte file with the whole graph in one Vulkan delegate; `export/decompositions.py` says what that took.
+    """A .pte file with the whole graph in one Vulkan delegate; `export/targets/decompositions.py` says what that took.
 
     fp16 stores and computes every tensor in 16 bits; inputs and outputs stay float32.
     """

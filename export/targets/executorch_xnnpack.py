@@ -7,11 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from export.delegation import Delegation
-from export.executorch_runtime import run_pte
-from export.places import places_file
-from export.program import Program
-from export.targets.base import LayerPrecisions, Target
+from export.profile.origins import origins_file
+from export.program.delegation import Delegation
+from export.program.layer_precision import LayerPrecisions
+from export.program.program import Program
+from export.targets.base import Target
+from export.targets.executorch_runtime import run_pte
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 
@@ -36,7 +37,7 @@ class ExecutorchXnnpack(Target):
     tools = ("torch", "executorch", "torchao")
 
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
-        from export.xnnpack import NotDelegated, lower_by_partitioner, lower_to_file
+        from export.targets.xnnpack import NotDelegated, lower_by_partitioner, lower_to_file
 
         for own in (layers or {}).values():
             self.check_precision(own)
@@ -48,7 +49,7 @@ class ExecutorchXnnpack(Target):
             calibration = [tuple(inputs.values()) for inputs in program.calibration]
             graph = quantize_static(graph, program.example, calibration, layers)
         try:
-            return lower_to_file(graph, file, precision, layers, places_file(file))
+            return lower_to_file(graph, file, precision, layers, origins_file(file))
         except NotDelegated as error:
             if precision != "fp32":
                 raise UserError(

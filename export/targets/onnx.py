@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from export.delegation import Delegation, OutsideCounter
-from export.program import Program
-from export.targets.base import LayerPrecisions, Target
+from export.program.delegation import Delegation, OutsideCounter
+from export.program.layer_precision import LayerPrecisions
+from export.program.program import Program
+from export.targets.base import Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,11 +41,11 @@ class Onnx(Target):
         Raises:
             UserError: unknown precision, a layer that is not there, or int8 without calibration inputs.
         """
-        from export.onnx_graph.capture import capture
-        from export.onnx_graph.files import check_graph, strip_origin, write_graph
-        from export.onnx_graph.half import to_half
-        from export.onnx_graph.precisions import precisions_of_nodes
-        from export.onnx_graph.quantize import quantize
+        from export.targets.onnx_graph.capture import capture
+        from export.targets.onnx_graph.files import check_graph, strip_origin, write_graph
+        from export.targets.onnx_graph.half import to_half
+        from export.targets.onnx_graph.precisions import precisions_of_nodes
+        from export.targets.onnx_graph.quantize import quantize
 
         self.check_precision(precision)
         model = capture(program)
@@ -58,7 +59,7 @@ class Onnx(Target):
         return delegation(check_graph(file))
 
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
-        from export.onnx_graph.files import session
+        from export.targets.onnx_graph.files import session
 
         runtime = session(file, threads)
         names = [value.name for value in runtime.get_inputs()]

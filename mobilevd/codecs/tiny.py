@@ -34,7 +34,7 @@ class TinyCodec(Codec):
     Args:
         width: channels of all hidden layers. encoder_blocks: residual blocks at full, half and quarter
         resolution. decoder_blocks: residual blocks at quarter, half and full resolution. scaling_factor,
-        latent_shift: measured on data (training/codec.py); scaled = (unscaled - shift) * factor.
+        latent_shift: measured on data (training/tiny/codec.py); scaled = (unscaled - shift) * factor.
     """
 
     name = "tiny"

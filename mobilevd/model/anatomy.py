@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mobilevd.nn.blocks import Resample
-from mobilevd.nn.resnet import SpatioTemporalResBlock
-from mobilevd.nn.transformer import SpatioTemporalTransformer
+from mobilevd.model.layers.blocks import Resample
+from mobilevd.model.layers.resnet import SpatioTemporalResBlock
+from mobilevd.model.layers.transformer import SpatioTemporalTransformer
 
 SPATIAL_RESIDUAL, TEMPORAL_RESIDUAL = "spatial residual", "temporal residual"
 SPATIAL_TRANSFORMER, TEMPORAL_TRANSFORMER = "spatial transformer", "temporal transformer"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LOG_EVERY_S = 30  # between the lines that stand for a bar where there is no terminal
 
 
-class Bar:
+class ActivityBar:
     """One activity's progress; `note` is shown beside it (throughput, loss). In a log file a line now and then."""
 
     def __init__(self, progress: Progress, task: Any, what: str, console: Console) -> None:
@@ -41,7 +41,7 @@ class Display:
         self.console.print(f"\n[bold]{text}[/bold]", highlight=False)
 
     @contextmanager
-    def bar(self, what: str, total: int | None = None) -> Iterator[Bar]:
+    def bar(self, what: str, total: int | None = None) -> Iterator[ActivityBar]:
         """Show a bar while inside; afterwards a line with the time it took."""
         columns = (
             TextColumn("  {task.description}"),
@@ -55,7 +55,7 @@ class Display:
         started = time.perf_counter()
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(what, total=total, note="")
-            bar = Bar(progress, task, what, self.console)
+            bar = ActivityBar(progress, task, what, self.console)
             yield bar
             note = progress.tasks[0].fields["note"]
         seconds = time.perf_counter() - started

@@ -23,14 +23,14 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.files import atomic_write_json, atomic_write_text
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
-from mobilevd.pipeline.device import HOST, export_entry, measure_entry
 from mobilevd.pipeline.display import Display
-from mobilevd.pipeline.judge import Judge
-from mobilevd.pipeline.layout import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.evaluate import Evaluator
+from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.processes import join_processes
-from mobilevd.pipeline.stages import train_entry
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.train import train_entry
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
@@ -110,13 +110,13 @@ def _work(
         atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
         display.heading("data")
         clips = prepare_clips(config, display)
-    judge = Judge.of(config, load_extractor(config.evaluation.features), codec, clips)
+    evaluator = Evaluator.of(config, load_extractor(config.evaluation.features), codec, clips)
     rows = []
     for number, entry in enumerate(entries):
         display.heading(f"{number + 1}/{len(entries)} {entry.label}")
         train_entry(config, entry, clips, codec, display, processes)
         if processes.is_main_process:
-            row = _judge(judge, entry, config, display)
+            row = _evaluate(evaluator, entry, config, display)
             row.update(_measure(config, entry, entries, codec, clips, display))
             rows.append(row)
             display.line(f"  {_summary(row)}")
@@ -141,7 +141,7 @@ def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str,
     write_report_markdown(config.output / "report.md", results)
 
 
-def _judge(judge: Judge, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
+def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
     """The entry's figures from metrics.json, or a new judgement if there is none of this protocol."""
     file = entry.folder / "metrics.json"
     asked = {**config.model_dump(mode="json", include={"evaluation"})["evaluation"], "one_step": entry.one_step}
@@ -151,7 +151,7 @@ def _judge(judge: Judge, entry: Entry, config: RunConfig, display: Display) -> d
             return {**kept, "name": entry.label}
     count = config.evaluation.clips
     with display.bar(f"generating and judging {count} clips", count) as bar:
-        row = judge.judge(entry, lambda done: bar.update(done, count))
+        row = evaluator.evaluate(entry, lambda done: bar.update(done, count))
     samples = {"video": f"{entry.folder.name}/samples.mp4", "contact_sheet": f"{entry.folder.name}/contact_sheet.png"}
     row = {"name": entry.label, "stage": entry.name, **row, "samples": samples, "asked": asked}
     atomic_write_json(file, row)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mobilevd.config.transforms import TransformSettings
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 
 SettingsT = TypeVar("SettingsT", bound=TransformSettings)
 

@@ -7,9 +7,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from mobilevd.config.transforms import CrossAttentionSettings
-from mobilevd.nn.attention import Attention
+from mobilevd.model.layers.attention import Attention
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform, rebuild
-from mobilevd.unet import SpatioTemporalUNet
 
 
 class CrossAttention(Transform[CrossAttentionSettings]):

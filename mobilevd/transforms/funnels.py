@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mobilevd.config.transforms import FunnelsSettings
 from mobilevd.errors import UserError
-from mobilevd.nn.attention import Attention
-from mobilevd.nn.resnet import ResidualPart
+from mobilevd.model.layers.attention import Attention
+from mobilevd.model.layers.resnet import ResidualPart
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform, rebuild
-from mobilevd.unet import SpatioTemporalUNet
 
 
 def _pinv(x: Tensor, size: int) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mobilevd.config.transforms import ResolutionSettings
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform
-from mobilevd.unet import SpatioTemporalUNet
 
 
 class Resolution(Transform[ResolutionSettings]):

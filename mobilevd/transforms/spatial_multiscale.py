@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mobilevd.config.transforms import SpatialMultiscaleSettings
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform, rebuild
 from mobilevd.transforms.temporal_multiscale import scale_changes
-from mobilevd.unet import SpatioTemporalUNet
 
 
 class SpatialMultiscale(Transform[SpatialMultiscaleSettings]):

@@ -6,8 +6,8 @@ from typing import Any
 
 from mobilevd.config.transforms import SpatialMultiscaleSettings, TemporalMultiscaleSettings
 from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform, rebuild
-from mobilevd.unet import SpatioTemporalUNet
 
 
 def scale_changes(

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.base import Transform, rebuild
 from mobilevd.transforms.brewer import brewer_draw, inclusion_probabilities
-from mobilevd.unet import SpatioTemporalUNet
 
 
 class _StraightThrough(torch.autograd.Function):

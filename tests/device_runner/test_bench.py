@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from device_runner.bench import Work, bench
 from device_runner.bundle.read import Bundle, read_bundle
-from device_runner.clip import clip_latency
-from device_runner.devices import Device
+from device_runner.devices.base import Device
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, Progress, RawJob, Ready
 from device_runner.errors import DeviceGone, RunnerError
-from device_runner.host import HostDevice
-from device_runner.job import Job, Progress, RawJob, Ready
-from device_runner.measure import Measurement, measure_program
-from device_runner.protocol import Protocol
+from device_runner.measure.bench import Work, bench
+from device_runner.measure.clip import clip_latency
+from device_runner.measure.measure import Measurement, measure_program
+from device_runner.protocol.protocol import Protocol
 from device_runner.results.schema import read_report
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
@@ -164,7 +164,7 @@ def test_ctrl_c_stops_every_device(runner: Path, bundle: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         return real_wait(futures, *arguments, **options)
 
-    monkeypatch.setattr("device_runner.bench.wait", interrupted)
+    monkeypatch.setattr("device_runner.measure.bench.wait", interrupted)
     done = bench(work(runner, read_bundle(bundle)), devices)
     assert done.stopped and done.report["measurements"] == []
     assert [device.titles for device in devices] == [["stopped"], ["stopped"]]

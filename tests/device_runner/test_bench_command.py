@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from device_runner.host import HostDevice
-from device_runner.protocol import PROTOCOLS
+from device_runner.devices.host import HostDevice
+from device_runner.protocol.protocol import PROTOCOLS
 from device_runner.results.schema import read_report
 from mobilevd.cli import app
+from mobilevd.commands.bench import choose_protocol
 from mobilevd.errors import UserError
-from mobilevd.measuring.bench import choose_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., Result]
@@ -201,7 +201,7 @@ def test_options_change_the_protocol_and_its_name() -> None:
 def test_measuring_starts_without_torch() -> None:
     script = (
         "import sys\nsys.modules['torch'] = None\n"
-        "import mobilevd.measuring.bench, mobilevd.measuring.phones\n"
+        "import mobilevd.commands.bench, mobilevd.commands.devices\n"
         "print(sorted({'torch', 'diffusers', 'scipy', 'matplotlib', 'numpy'} & "
         "{name for name, module in sys.modules.items() if module}))"
     )

@@ -7,10 +7,10 @@ import pytest
 
 from device_runner.bundle.manifest import ModelEntry
 from device_runner.bundle.read import Bundle
-from device_runner.clip import clip_latency
-from device_runner.measure import Measurement
+from device_runner.measure.clip import clip_latency
+from device_runner.measure.measure import Measurement
+from device_runner.protocol.statistics import summarize
 from device_runner.results.schema import check_report
-from device_runner.statistics import summarize
 from tests.device_runner.results import reports
 
 RUNS = {"encoder": 1, "unet": 1, "decoder": 3}

@@ -18,8 +18,8 @@ from device_runner.building.command import build_runner_command, describe_built
 from device_runner.building.glibc import build_glibc, find_glibc_runner
 from device_runner.building.layout import host_abi
 from device_runner.building.toolchain import installed_executorch, installed_version
+from device_runner.devices.job import Platform
 from device_runner.errors import RunnerError
-from device_runner.job import Platform
 from device_runner.runners.deployment import deployment_for
 
 needs_cmake = pytest.mark.skipif(

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_runner.devices.job import RawRun
 from device_runner.errors import RunnerError
-from device_runner.events import Events, read_events, read_load
-from device_runner.job import RawRun
-from device_runner.protocol import Protocol
-from device_runner.statistics import median_half_width
-from device_runner.stopping import stop_reason, wrong_stop
+from device_runner.protocol.protocol import Protocol
+from device_runner.protocol.statistics import median_half_width
+from device_runner.protocol.stop_rule import stop_reason, wrong_stop
+from device_runner.runners.events import Events, read_events, read_load
 
 PLAIN = Protocol(warmup=1, iterations=3, threads=2)
 LOAD = {"event": "load", "ns": 30, "program_ns": 10, "method_ns": 20, "threads": 2, "program_bytes": 100}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from device_runner.errors import RunnerError
-from device_runner.gate import wait_until_cool
-from device_runner.protocol import Protocol
+from device_runner.measure.cooling import wait_until_cool
+from device_runner.protocol.protocol import Protocol
 
 GATED = Protocol(name="gated", max_battery_c=37.0, gate_timeout_s=600)
 

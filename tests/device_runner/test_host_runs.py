@@ -13,25 +13,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from device_runner import sole_use
+from device_runner.devices import lock as sole_use
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, RawJob, Step
+from device_runner.devices.lock import sole_use_of_host
 from device_runner.errors import RunnerError
-from device_runner.host import HostDevice
-from device_runner.job import Job, RawJob, Step
-from device_runner.sole_use import sole_use_of_host
 
 # Runs a job on the host whose step is the shell text of the second argument, in the folder of the first.
 BENCH = """
 import sys
 from pathlib import Path
-from device_runner.host import HostDevice
-from device_runner.job import Job, Step
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, Step
 step = Step("timed", ("sh", "-c", sys.argv[2]))
 job = Job("0" * 64, "a job", {}, frozenset(), {}, (step,), 60.0)
 HostDevice().run(job, Path(sys.argv[1]), lambda: None, lambda text, share: None)
 """
 HOLDER = """
 import sys, time
-from device_runner.sole_use import sole_use_of_host
+from device_runner.devices.lock import sole_use_of_host
 with sole_use_of_host(lambda text, share: None):
     print("held", flush=True)
     time.sleep(60)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_runner.errors import RunnerError
-from device_runner.statistics import PERCENTILES, median_half_width, median_interval, percentile, summarize
+from device_runner.protocol.statistics import PERCENTILES, median_half_width, median_interval, percentile, summarize
 
 latencies = st.lists(st.floats(0, 1e6), min_size=1, max_size=60)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from device_runner.host import HostDevice
+from device_runner.devices.host import HostDevice
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
 from mobilevd.config.schema import BenchSettings
-from mobilevd.pipeline import device as pipeline_device
-from mobilevd.pipeline.device import measure_entry
+from mobilevd.pipeline import export_and_measure as pipeline_device
+from mobilevd.pipeline.export_and_measure import measure_entry
 
 
 class Phone(HostDevice):

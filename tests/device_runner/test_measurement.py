@@ -15,12 +15,12 @@ import pytest
 
 from device_runner.bundle.read import read_bundle
 from device_runner.devices import open_device
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, Platform, Progress, RawJob, Ready
 from device_runner.errors import RunnerError
-from device_runner.host import HostDevice
-from device_runner.job import Job, Platform, Progress, RawJob, Ready
-from device_runner.make_job import make_job
-from device_runner.measure import Measurement, measure, no_progress
-from device_runner.protocol import PROTOCOLS, Protocol, named_protocol
+from device_runner.measure.make_job import make_job
+from device_runner.measure.measure import Measurement, measure, no_progress
+from device_runner.protocol.protocol import PROTOCOLS, Protocol, named_protocol
 from device_runner.runners.choose import choose_runner
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner

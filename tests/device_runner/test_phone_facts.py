@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from device_runner.adb import facts
-from device_runner.adb.sections import batch, sections
+from device_runner.devices.adb import facts
+from device_runner.devices.adb.sections import batch, sections
 
 # Beside this file, which pytest's importlib mode does not put on the path.
 _spec = importlib.util.spec_from_file_location("phones", Path(__file__).with_name("phones.py"))

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from device_runner.building.toolchain import SOURCE_FOLDER, find_compiler
-from device_runner.bundle.read import Program, read_bundle
+from device_runner.bundle.read import BundleProgram, read_bundle
+from device_runner.devices.job import FILES, OUT, RawRun, Step
 from device_runner.errors import RunnerError
-from device_runner.job import FILES, OUT, RawRun, Step
-from device_runner.protocol import Protocol
+from device_runner.protocol.protocol import Protocol
+from device_runner.protocol.statistics import median_half_width
+from device_runner.protocol.stop_rule import stop_reason, wrong_stop
 from device_runner.runners.base import Readings
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from device_runner.statistics import median_half_width
-from device_runner.stopping import stop_reason, wrong_stop
 
 SHORT = Protocol(warmup=2, iterations=5, threads=1)
 
@@ -105,7 +105,7 @@ def test_strange_names_survive_as_json(runner: Path, bundle: Path) -> None:
 
 
 @pytest.fixture
-def unet(bundle: Path) -> Program:
+def unet(bundle: Path) -> BundleProgram:
     return read_bundle(bundle).program("unet")
 
 
@@ -114,7 +114,7 @@ def ours(runner: Path) -> MobilevdRunner:
     return MobilevdRunner(host_deployment(runner))
 
 
-def run_steps(steps: list[Step], program: Program, folder: Path) -> dict[str, RawRun]:
+def run_steps(steps: list[Step], program: BundleProgram, folder: Path) -> dict[str, RawRun]:
     """Run steps where a device would: files and output folders under `folder`."""
     files = folder / "files"
     files.mkdir(parents=True)
@@ -133,7 +133,7 @@ def run_steps(steps: list[Step], program: Program, folder: Path) -> dict[str, Ra
 
 
 @pytest.fixture
-def measured(ours: MobilevdRunner, unet: Program, tmp_path: Path):
+def measured(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path):
     """Readings of the real runner under a protocol."""
 
     def measure(protocol: Protocol) -> Readings:
@@ -142,7 +142,7 @@ def measured(ours: MobilevdRunner, unet: Program, tmp_path: Path):
     return measure
 
 
-def test_cold_loads_and_memory_are_processes_of_their_own(ours: MobilevdRunner, unet: Program, measured) -> None:
+def test_cold_loads_and_memory_are_processes_of_their_own(ours: MobilevdRunner, unet: BundleProgram, measured) -> None:
     protocol = replace(SHORT, cold_loads=2, memory_pass=True)
     steps = {step.name: step for step in ours.steps(unet, protocol)}
     assert list(steps) == ["load-1", "load-2", "memory", "timed"]
@@ -183,7 +183,7 @@ def test_a_limit_ends_the_search_for_the_median(measured) -> None:
     }
 
 
-def test_a_time_limit_ends_the_search_for_the_median(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_a_time_limit_ends_the_search_for_the_median(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     protocol = replace(SHORT, iterations=3, confidence=1e-12, max_seconds=0.001)
     readings = ours.read(run_steps(ours.steps(unet, protocol), unet, tmp_path / "device"), unet, protocol)
     assert readings.stop in ("max_seconds", "confidence")
@@ -261,7 +261,7 @@ def test_starts_are_on_the_clock_of_the_machine(measured) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process to cores")
-def test_the_cores_that_it_may_use_are_told(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_the_cores_that_it_may_use_are_told(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
     pinned = replace(SHORT, cpu_mask=f"{sum(1 << core for core in cores):X}")
     runs = run_steps(ours.steps(unet, pinned), unet, tmp_path / "device")
@@ -271,7 +271,7 @@ def test_the_cores_that_it_may_use_are_told(ours: MobilevdRunner, unet: Program,
         ours.read(runs, unet, missed)
 
 
-def test_the_trace_is_of_the_timed_runs_alone(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_the_trace_is_of_the_timed_runs_alone(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     protocol = replace(SHORT, warmup=4)
     step = ours.profile_step(unet, protocol, runs=3)
     run = run_steps([step], unet, tmp_path / "device")["profile"]
@@ -311,7 +311,7 @@ def test_a_trace_that_cannot_be_written_is_an_error(runner: Path, bundle: Path) 
     ],
 )
 def test_each_step_must_be_right(
-    ours: MobilevdRunner, unet: Program, tmp_path: Path, step: str, old: str, new: str, text: str
+    ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path, step: str, old: str, new: str, text: str
 ) -> None:
     protocol = replace(SHORT, cold_loads=1, memory_pass=True)
     runs = run_steps(ours.steps(unet, protocol), unet, tmp_path / "device")
@@ -321,7 +321,7 @@ def test_each_step_must_be_right(
         ours.read(damaged, unet, protocol)
 
 
-def test_switches_are_those_of_the_timed_runs(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_switches_are_those_of_the_timed_runs(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     """The peak memory is the memory pass's; what disturbed that says nothing of the times."""
     protocol = replace(SHORT, memory_pass=True)
     runs = run_steps(ours.steps(unet, protocol), unet, tmp_path / "device")
@@ -335,7 +335,7 @@ def test_switches_are_those_of_the_timed_runs(ours: MobilevdRunner, unet: Progra
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
-def test_a_core_that_others_take_is_counted(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_a_core_that_others_take_is_counted(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     core = f"{1 << min(os.sched_getaffinity(0)):x}"
     protocol = replace(SHORT, min_seconds=0.4)
     busy = subprocess.Popen(["taskset", core, sys.executable, "-c", "while True: pass"])
@@ -352,7 +352,7 @@ def test_a_core_that_others_take_is_counted(ours: MobilevdRunner, unet: Program,
     assert readings.affinity == core
 
 
-def test_each_step_must_have_run(ours: MobilevdRunner, unet: Program, tmp_path: Path) -> None:
+def test_each_step_must_have_run(ours: MobilevdRunner, unet: BundleProgram, tmp_path: Path) -> None:
     protocol = replace(SHORT, cold_loads=2, memory_pass=True)
     runs = run_steps(ours.steps(unet, protocol), unet, tmp_path / "device")
     for name in runs:

@@ -16,12 +16,12 @@ from device_runner.bundle import hashes
 from device_runner.bundle.hashes import sha256_of, sha256_once, stamp_of
 from device_runner.bundle.read import Bundle, read_bundle
 from device_runner.bundle.unchanged import check_unchanged
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, Progress, RawJob, Ready
 from device_runner.errors import RunnerError
-from device_runner.host import HostDevice
-from device_runner.job import Job, Progress, RawJob, Ready
-from device_runner.make_job import make_job
-from device_runner.measure import Measurement, measure_program
-from device_runner.protocol import Protocol
+from device_runner.measure.make_job import make_job
+from device_runner.measure.measure import Measurement, measure_program
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.deployment import NDK, Deployment, host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from device_runner.protocol import Protocol
-from device_runner.statistics import summarize
-from device_runner.verdict import sustained_of, warnings_of
+from device_runner.measure.warnings import sustained_of, warnings_of
+from device_runner.protocol.protocol import Protocol
+from device_runner.protocol.statistics import summarize
 
 CALM: dict[str, Any] = {
     "thermal_status": 0,

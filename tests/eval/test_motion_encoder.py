@@ -184,7 +184,7 @@ def test_bad_folders_and_clips(tmp_path: Path) -> None:
 
 
 def test_training_is_repeatable_and_learns(tmp_path: Path) -> None:
-    from training.motion_encoder import TrainConfig, train_encoder
+    from training.tiny.motion_encoder import TrainConfig, train_encoder
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.program import Program
-from mobilevd.nn.architecture import Architecture
-from mobilevd.nn.resnet import SpatioTemporalResBlock
-from mobilevd.nn.transformer import AttentionBlock, SpatioTemporalTransformer
+from export.program.program import Program
+from mobilevd.model.layers.architecture import Architecture
+from mobilevd.model.layers.resnet import SpatioTemporalResBlock
+from mobilevd.model.layers.transformer import AttentionBlock, SpatioTemporalTransformer
 
 FRAMES = 2
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.export import ExportedProgram, export
 
-from export.delegation import Delegation
-from export.xnnpack import lower_to_file
+from export.program.delegation import Delegation
+from export.targets.xnnpack import lower_to_file
 
 
 def lower_exported(

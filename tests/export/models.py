@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from export.one_step import OneStepSettings
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from export.generator.one_step import OneStepSettings
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from tests.mobilevd.transforms.specs import transform_of
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8

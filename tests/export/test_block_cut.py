@@ -11,13 +11,13 @@ from torch import Tensor
 
 from export.blocks.cut import Piece, cut
 from export.blocks.nodes import blocks_of_nodes
-from export.executorch_runtime import run_pte
-from export.operator_counts import count_operators
-from export.parity import compare
-from export.places import places_file, read_places
-from export.program import Program
+from export.generator.unet_program import unet_program
+from export.profile.origins import origins_file, read_origins
+from export.program.operator_counts import count_operators
+from export.program.parity import compare
+from export.program.program import Program
+from export.targets.executorch_runtime import run_pte
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
-from export.unet_program import unet_program
 from mobilevd.model.anatomy import TEMPORAL_RESIDUAL, TEMPORAL_TRANSFORMER
 from mobilevd.transforms.temporal_pruning import keep_temporal_blocks
 from tests.export.models import SETTINGS, compressed, unet
@@ -52,7 +52,7 @@ def test_the_lowered_blocks_in_turn_are_the_whole(whole: tuple[Program, list[Pie
     def lowered(each: Program, name: str) -> Path:
         file = tmp_path / f"{name}.pte"
         target.lower(each, "fp32", file)
-        transpositions[name] += sum(place.kind == "XNNStaticTranspose" for place in read_places(places_file(file)))
+        transpositions[name] += sum(place.kind == "XNNStaticTranspose" for place in read_origins(origins_file(file)))
         return file
 
     def run(piece: Piece, inputs: list[Tensor]) -> list[Tensor]:

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from device_runner.bundle.manifest import FileEntry, Manifest, TensorEntry
-from export import proof
 from export.bundle import export_bundle
-from export.executorch_runtime import run_pte
-from export.one_step import OneStepGenerator, OneStepSettings
-from export.parity import Parity, compare
-from export.xnnpack import NotDelegated
+from export.generator.one_step import OneStepGenerator, OneStepSettings
+from export.program.parity import Parity, compare
+from export.proof import prove as proof
+from export.targets.executorch_runtime import run_pte
+from export.targets.xnnpack import NotDelegated
 from mobilevd.diffusion.conditioning import added_time_ids
 from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.diffusion.sampling import generate_one_step
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.export.lowered import lower_to_xnnpack
 from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, unet
 from tests.mobilevd.transforms.specs import transform_of
@@ -96,7 +96,7 @@ def test_exporting_leaves_the_model_as_it_was() -> None:
     model = unet().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     generator = OneStepGenerator(model, SETTINGS)
-    from export.folding import fold_for_phone
+    from export.generator.folding import fold_for_phone
 
     fold_for_phone(model, generator.embedding)
     assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())

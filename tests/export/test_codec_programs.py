@@ -13,14 +13,14 @@ from torch.export import export
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from export.codec.clip import ClipImageEncoder, antialiased_resize
-from export.codec_programs import codec_programs
-from export.one_step import OneStepSettings
-from export.program import Program
-from export.proof import prove
+from export.codec.programs import codec_programs
+from export.generator.one_step import OneStepSettings
+from export.program.program import Program
+from export.proof.prove import prove
 from export.targets import find_target
 from mobilevd.codecs import Codec, load_codec
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import set_phone_form
+from mobilevd.model.layers.ops import set_phone_form
 from mobilevd.pixels import read_picture
 from tests.export.small_codecs import FACTOR, save_fast_decoder, save_picture, save_svd_codec, save_tiny_codec
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from device_runner.bundle.manifest import ModelEntry
-from export import coreml_package
 from export.bundle import Item, write_bundle
-from export.coreml_package import check_package, constants, operator_types, operators, read_spec, weight_names
-from export.program import Program
+from export.program.program import Program
+from export.targets import coreml_package
 from export.targets.coreml import Coreml
+from export.targets.coreml_package import check_package, constants, operator_types, operators, read_spec, weight_names
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import GroupNorm, set_phone_form
+from mobilevd.model.layers.ops import GroupNorm, set_phone_form
 
 PARTS = {"resnet": "fp16"}
 

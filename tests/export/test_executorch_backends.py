@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 
 from device_runner.bundle.manifest import ModelEntry
-from export import decompositions
 from export.bundle import Item, write_bundle
-from export.edge import exported
-from export.program import Program
-from export.qnn_sdk import LIBRARIES, ROOT, sdk_version
-from export.targets import Target
+from export.program.program import Program
+from export.targets import decompositions
+from export.targets.base import Target
+from export.targets.edge import exported
 from export.targets.executorch_coreml import ExecutorchCoreml
 from export.targets.executorch_qnn import CHIP, ExecutorchQnn
 from export.targets.executorch_vulkan import ExecutorchVulkan
+from export.targets.qnn_sdk import LIBRARIES, ROOT, sdk_version
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import GroupNorm, set_phone_form
+from mobilevd.model.layers.ops import GroupNorm, set_phone_form
 
 aten = torch.ops.aten
 

@@ -14,17 +14,17 @@ from PIL import Image
 from rich.console import Console
 
 from export.bundle import Item, describe_model, export_bundle, write_bundle
-from export.commands import ExportRequest, export_model
-from export.executorch_runtime import run_pte
-from export.one_step import OneStepGenerator
-from export.parity import psnr_db
+from export.generator.one_step import OneStepGenerator
+from export.generator.unet_program import unet_program
+from export.model import ExportRequest, export_model
+from export.program.parity import psnr_db
+from export.proof.worst_blocks import tapped_blocks, worst_blocks
 from export.targets import TARGETS, find_target, parse_target
+from export.targets.executorch_runtime import run_pte
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
-from export.unet_program import unet_program
-from export.worst_blocks import tapped_blocks, worst_blocks
 from mobilevd.codecs import TinyCodec
+from mobilevd.commands.export import export_command
 from mobilevd.errors import UserError
-from mobilevd.pipeline.export import export_command
 from tests.export.models import SETTINGS, unet
 
 

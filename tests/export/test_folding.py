@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.folding import fold_for_phone
-from export.one_step import OneStepGenerator, OneStepSettings
-from mobilevd.nn import ops
-from mobilevd.nn.resnet import ResidualPart
-from mobilevd.unet import SpatioTemporalUNet
+from export.generator.folding import fold_for_phone
+from export.generator.one_step import OneStepGenerator, OneStepSettings
+from mobilevd.model.layers import ops
+from mobilevd.model.layers.resnet import ResidualPart
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.mobilevd.unets import small_unet
 
 FRAMES, SIZE = 4, (4, 8)

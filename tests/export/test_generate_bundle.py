@@ -20,15 +20,15 @@ from device_runner.bundle.read import read_bundle
 from device_runner.errors import RunnerError
 from export.bundle import Item, describe_model, write_bundle
 from export.codec.decoders import TEMPORAL_CHUNK
-from export.one_step import OneStepSettings
+from export.codec.whole_path import settings_for_codec, whole_path
+from export.generator.one_step import OneStepSettings
+from export.generator.unet_program import unet_program
 from export.run_bundle import generate_with_bundle
 from export.targets import find_target
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
-from export.unet_program import unet_program
-from export.whole_path import settings_for_codec, whole_path
 from mobilevd.codecs import load_codec
+from mobilevd.commands.generate import generate_frames
 from mobilevd.errors import UserError
-from mobilevd.generate import generate_frames
 from mobilevd.pixels import read_picture
 from tests.export.small_codecs import CONTEXT, save_picture, save_svd_codec, save_tiny_codec
 from tests.mobilevd.unets import small_unet
@@ -82,7 +82,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def by_pytorch(made: Made, seed: int, **changes: Any) -> np.ndarray:
-    from mobilevd.unet import SpatioTemporalUNet
+    from mobilevd.model.unet import SpatioTemporalUNet
 
     unet = SpatioTemporalUNet.from_pretrained(made.model)
     return generate_frames(unet, made.codec, made.picture, seed=seed, steps=1, **changes)

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from export.bundle import Item, describe_model, write_bundle
-from export.parity import snr_db
-from export.program import Program
-from export.quantization.blocks import Block, find_blocks
-from export.quantization.mixed import choices
-from export.quantization.search import Goal, find_mixed, levels_above
-from export.quantization.sensitivity import Sensitivity, measure_sensitivity
+from export.generator.unet_program import unet_program
+from export.mixed_precision.mixed import choices
+from export.mixed_precision.search import Goal, find_mixed, levels_above
+from export.mixed_precision.sensitivity import Sensitivity, measure_sensitivity
+from export.program.parity import snr_db
+from export.program.program import Program
+from export.quantization.blocks import LayerGroup, find_blocks
 from export.quantization.weights import WeightFormat, quantize_weight
 from export.targets import find_target
-from export.unet_program import unet_program
 from mobilevd.errors import UserError
 from tests.export.models import SETTINGS, unet
 
@@ -31,8 +31,8 @@ def program() -> Program:
     return unet_program(unet(), SETTINGS)
 
 
-def block(name: str, width: int) -> Block:
-    return Block(name, {name: nn.Linear(width, width)})
+def block(name: str, width: int) -> LayerGroup:
+    return LayerGroup(name, {name: nn.Linear(width, width)})
 
 
 def test_the_block_that_costs_most_per_byte_is_raised_first() -> None:

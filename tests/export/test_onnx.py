@@ -15,17 +15,17 @@ from torch import Tensor
 
 from device_runner.bundle.manifest import ModelEntry
 from export.bundle import Item, write_bundle
-from export.one_step import OneStepSettings
-from export.onnx_graph import files
-from export.onnx_graph.capture import capture
-from export.program import Program
-from export.proof import prove
+from export.generator.one_step import OneStepSettings
+from export.generator.unet_program import unet_program
+from export.program.program import Program
+from export.proof.prove import prove
+from export.proof.worst_blocks import worst_blocks
 from export.targets.onnx import Onnx, delegation
-from export.unet_program import unet_program
-from export.worst_blocks import worst_blocks
+from export.targets.onnx_graph import files
+from export.targets.onnx_graph.capture import capture
 from mobilevd.errors import UserError
-from mobilevd.nn.attention import GEGLU
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.model.layers.attention import GEGLU
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8
 SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES)
@@ -64,7 +64,7 @@ def captured_once() -> Iterator[None]:
         return graphs[key][1].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.onnx_graph.capture.capture", cached)
+        patch.setattr("export.targets.onnx_graph.capture.capture", cached)
         yield
 
 

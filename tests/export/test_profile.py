@@ -9,12 +9,12 @@ import pytest
 import torch
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as schema
 
-from export.places import Place, places_file, places_of, read_places, write_places
-from export.profile import Event, by_operator, profile_program, read_trace, trace_program
-from export.profile_places import by_block, by_part, locate
-from export.program import Program
-from export.xnnpack.graph import GraphBuilder
-from export.xnnpack.lowering import lower_to_file, translate
+from export.profile.locate import by_block, by_part, locate
+from export.profile.origins import Origin, origins_file, read_origins, write_origins
+from export.profile.trace import Event, by_operator, profile_program, read_trace, trace_program
+from export.program.program import Program
+from export.targets.xnnpack.graph import GraphBuilder
+from export.targets.xnnpack.lowering import lower_to_file, origins_of, translate
 from mobilevd.errors import UserError
 
 RUNS = 2
@@ -61,7 +61,7 @@ def test_every_operator_has_its_module(small_program: Program, lowered: tuple[Pa
     file, graph = lowered
     assert len(graph.labels) == len(graph.nodes)
     trace = trace_program(file, small_program.example, threads=1, runs=RUNS)
-    paths = locate(trace.events, places_of(graph))
+    paths = locate(trace.events, origins_of(graph))
     assert paths is not None
     modules = dict(small_program.module.named_modules())
     assert set(paths) <= set(modules)
@@ -77,11 +77,11 @@ def test_every_operator_has_its_module(small_program: Program, lowered: tuple[Pa
 
 
 NORM = (
-    Place("XNNConv2d", "a"),
-    Place("XNNStaticReshape", "a"),
-    Place("XNNSquare", "b"),
-    Place("XNNGlobalAvgPooling2d", "b"),
-    Place("XNNAdd", "b"),
+    Origin("XNNConv2d", "a"),
+    Origin("XNNStaticReshape", "a"),
+    Origin("XNNSquare", "b"),
+    Origin("XNNGlobalAvgPooling2d", "b"),
+    Origin("XNNAdd", "b"),
 )
 
 
@@ -99,22 +99,28 @@ def test_another_order_than_the_graphs_is_not_guessed_at() -> None:
 
 def test_an_operator_that_comes_early_keeps_its_own_place() -> None:
     """As XNNPACK sorts a graph into which it put conversions: what depends on an input alone comes first."""
-    layers = [Place("XNNFullyConnected", f"layer{i}") for i in range(40)]
-    places = [*layers[:20], Place("XNNGelu", "gelu"), *layers[20:], Place("XNNSoftmax", "late"), Place("XNNAdd", "end")]
+    layers = [Origin("XNNFullyConnected", f"layer{i}") for i in range(40)]
+    places = [
+        *layers[:20],
+        Origin("XNNGelu", "gelu"),
+        *layers[20:],
+        Origin("XNNSoftmax", "late"),
+        Origin("XNNAdd", "end"),
+    ]
     names = {"XNNFullyConnected": "Fully Connected (NC, F32) GEMM", "XNNGelu": "GELU (NC)", "XNNAdd": "Add (ND)"}
     events = [Event(names.get(place.kind, "Softmax (NC, F32)"), 1.0) for place in places]
     early = [*events[:3], events[-2], *events[3:-2], events[-1]]
     paths = [place.path for place in places]
     assert locate(early, places) == [*paths[:3], "late", *paths[3:-2], "end"]
-    others = [Place("XNNFullyConnected", "a"), Place("XNNGelu", "b")] * 20
+    others = [Origin("XNNFullyConnected", "a"), Origin("XNNGelu", "b")] * 20
     assert locate(sorted(Event(names[place.kind], 1.0) for place in others), others) is None  # half of them moved
 
 
 def test_places_are_written_and_read_whole(lowered: tuple[Path, GraphBuilder], tmp_path: Path) -> None:
-    places = places_of(lowered[1])
-    file = places_file(tmp_path / "unet.pte")
-    write_places(file, places)
-    assert file.name == "unet.places.json" and read_places(file) == places
+    places = origins_of(lowered[1])
+    file = origins_file(tmp_path / "unet.pte")
+    write_origins(file, places)
+    assert file.name == "unet.places.json" and read_origins(file) == places
     assert file.stat().st_size < 20 * len(places) + 10_000
 
 
@@ -131,9 +137,9 @@ def test_places_that_are_none_are_refused(content: str, what: str, tmp_path: Pat
     file = tmp_path / "unet.places.json"
     file.write_text(content)
     with pytest.raises(UserError, match=what):
-        read_places(file)
+        read_origins(file)
     with pytest.raises(UserError, match="cannot be read"):
-        read_places(tmp_path / "absent.json")
+        read_origins(tmp_path / "absent.json")
 
 
 def test_blocks_and_parts_of_the_unet() -> None:

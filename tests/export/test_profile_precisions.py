@@ -9,12 +9,12 @@ import pytest
 
 from device_runner.bundle.manifest import ModelEntry
 from export.bundle import Item, write_bundle
-from export.places import read_places
-from export.profile import Profile, trace_program
-from export.profile_places import by_block, by_part, locate
-from export.program import Program
+from export.generator.unet_program import unet_program
+from export.profile.locate import by_block, by_part, locate
+from export.profile.origins import read_origins
+from export.profile.trace import Profile, trace_program
+from export.program.program import Program
 from export.targets.executorch_xnnpack import ExecutorchXnnpack
-from export.unet_program import unet_program
 from tests.export.models import SETTINGS, unet
 
 MIXED = {"mid_block": "fp16", "down_blocks.0": "fp32"}
@@ -44,7 +44,7 @@ def test_every_operator_is_placed(case: str, program: Program, tmp_path: Path) -
     entry = manifest.programs["unet"]
     assert entry.places is not None and entry.places in manifest.files
     trace = trace_program(tmp_path / "b" / entry.file, program.example, threads=1, runs=2)
-    paths = locate(trace.events, read_places(tmp_path / "b" / entry.places))
+    paths = locate(trace.events, read_origins(tmp_path / "b" / entry.places))
     assert paths is not None and len(paths) == len(trace.events)
     assert set(paths) <= set(dict(program.module.named_modules()))
     blocks = {row.operator: row.count for row in by_block(trace.events, paths)}

@@ -10,17 +10,17 @@ from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xn
 from torch import Tensor, nn
 from torch.export import export
 
-from export.executorch_runtime import run_pte
-from export.layer_precision import precision_of
-from export.parity import snr_db
+from export.program.layer_precision import precision_of
+from export.program.parity import snr_db
 from export.quantization.blocks import find_blocks
 from export.quantization.simulate import observe_ranges, simulated
 from export.quantization.static import quantize_static
 from export.quantization.weights import WeightFormat, quantize_weight
-from export.xnnpack.lowering import translate
-from mobilevd.nn.architecture import Architecture
-from mobilevd.nn.ops import set_phone_form
-from mobilevd.nn.transformer import AttentionBlock
+from export.targets.executorch_runtime import run_pte
+from export.targets.xnnpack.lowering import translate
+from mobilevd.model.layers.architecture import Architecture
+from mobilevd.model.layers.ops import set_phone_form
+from mobilevd.model.layers.transformer import AttentionBlock
 from tests.export.lowered import lower_exported, lower_to_xnnpack
 
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.export import export
 
-from export.executorch_runtime import run_pte
-from export.xnnpack import lower_by_partitioner
-from export.xnnpack.graph import GraphBuilder
-from export.xnnpack.lowering import translate
-from mobilevd.nn.architecture import Architecture
-from mobilevd.nn.ops import set_phone_form
-from mobilevd.nn.resnet import SpatioTemporalResBlock
+from export.targets.executorch_runtime import run_pte
+from export.targets.xnnpack import lower_by_partitioner
+from export.targets.xnnpack.graph import GraphBuilder
+from export.targets.xnnpack.lowering import translate
+from mobilevd.model.layers.architecture import Architecture
+from mobilevd.model.layers.ops import set_phone_form
+from mobilevd.model.layers.resnet import SpatioTemporalResBlock
 from tests.export.lowered import lower_to_xnnpack
 
 SHAPE = (2, 1, 6, 4)

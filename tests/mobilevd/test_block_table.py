@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from device_runner.protocol import Protocol
-from mobilevd.errors import UserError
-from mobilevd.pipeline.block_table import (
+from device_runner.protocol.protocol import Protocol
+from mobilevd.commands.block_table import (
     block_table,
     predict,
     predict_file,
     print_block_table,
     print_prediction,
 )
+from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.temporal_pruning import keep_temporal_blocks
-from mobilevd.unet import SpatioTemporalUNet
 from tests.export.models import unet
 from tests.mobilevd.transforms.specs import transform_of
 

@@ -11,9 +11,9 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from safetensors.torch import load_file, save_file
 
-from mobilevd.checkpoint import save_model_folder
 from mobilevd.errors import UserError
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.checkpoint import save_model_folder
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.mobilevd.test_unet_forms import FORMS
 from tests.mobilevd.unets import inputs, relative_error, run, small_config, small_unet
 

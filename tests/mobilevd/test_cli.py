@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import mobilevd.cli
 from device_runner.errors import RunnerError
-from mobilevd.doctor import examine
+from mobilevd.commands.doctor import examine
 from mobilevd.errors import UserError
 
 CONFIG = """\
@@ -164,9 +164,9 @@ def test_report(tmp_path: Path) -> None:
 
 
 def test_flops_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    module, noted = ModuleType("mobilevd.paper_table"), []
+    module, noted = ModuleType("mobilevd.commands.flops"), []
     monkeypatch.setattr(module, "flops_command", lambda *arguments: noted.append(arguments), raising=False)
-    monkeypatch.setitem(sys.modules, "mobilevd.paper_table", module)
+    monkeypatch.setitem(sys.modules, "mobilevd.commands.flops", module)
     arguments = ["--model", "m", "--frames", "8", "--height", "16", "--width", "32", "--json", "f.json"]
     assert invoke("flops", *arguments).exit_code == 0
     ((model, json_file, console, *size),) = noted
@@ -184,7 +184,7 @@ def test_evaluate_without_videos(tmp_path: Path) -> None:
 
 
 def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest", "no-such-package"))
+    monkeypatch.setattr("mobilevd.commands.doctor.PACKAGES", ("pytest", "no-such-package"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it did not import
 
@@ -205,8 +205,8 @@ def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilevd.doctor.PACKAGES", ("pytest",))
-    monkeypatch.setattr("mobilevd.doctor.IMPORTED", {"pytest": "broken_for_doctor"})
+    monkeypatch.setattr("mobilevd.commands.doctor.PACKAGES", ("pytest",))
+    monkeypatch.setattr("mobilevd.commands.doctor.IMPORTED", {"pytest": "broken_for_doctor"})
     (tmp_path / "broken_for_doctor.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -12,12 +12,12 @@ from rich.console import Console
 from device_runner.bundle.read import Bundle, read_bundle
 from device_runner.devices import open_device
 from device_runner.errors import RunnerError
-from device_runner.protocol import Protocol
+from device_runner.measure.trace import RUNS, take_trace
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.choose import choose_runner
-from device_runner.trace import RUNS, take_trace
 from export.bundle import export_bundle
+from mobilevd.commands.profile import print_profile, read_profile
 from mobilevd.errors import UserError
-from mobilevd.pipeline.profile import print_profile, read_profile
 from tests.export.models import SETTINGS, unet
 
 

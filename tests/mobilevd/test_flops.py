@@ -12,10 +12,10 @@ from diffusers import UNetSpatioTemporalConditionModel
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from mobilevd.commands.flops import flops_command, flops_table, most_expensive_temporal_blocks, paper_rows
 from mobilevd.errors import UserError
-from mobilevd.flops import count_flops
-from mobilevd.paper_table import flops_command, flops_table, most_expensive_temporal_blocks, paper_rows
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.flops import count_flops
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.mobilevd.test_unet_forms import FORMS
 from tests.mobilevd.unets import small_config, small_unet
 
@@ -220,7 +220,7 @@ def test_the_table_is_printed_with_its_convention(tmp_path: Path, monkeypatch: p
         }
         for i, section in enumerate(["first", "first", "second"])
     ]
-    monkeypatch.setattr("mobilevd.paper_table.flops_table", lambda: rows)
+    monkeypatch.setattr("mobilevd.commands.flops.flops_table", lambda: rows)
     out = console(tmp_path)
     flops_command(None, tmp_path / "flops.json", out)
     out.file.close()

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from eval.ladder import print_ladder, write_ladder_plot
 from export.targets import TARGETS
+from mobilevd.commands.ladder import measure_ladder
+from mobilevd.commands.ladder_display import print_ladder, write_ladder_plot
 from mobilevd.config.schema import ExportSettings
 from mobilevd.errors import UserError
-from mobilevd.pipeline.ladder import measure_ladder
 
 RESULT: dict[str, Any] = {
     "run": "tiny",

@@ -21,17 +21,17 @@ from device_runner.bundle.read import read_bundle
 from export.run_bundle import generate_with_bundle
 from mobilevd import pipeline
 from mobilevd.codecs import load_codec
+from mobilevd.commands.export import export_command
+from mobilevd.commands.generate import generate_frames, settings_for
+from mobilevd.commands.ladder import measure_ladder
 from mobilevd.config import load_config
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
-from mobilevd.generate import generate_frames, settings_for
-from mobilevd.pipeline import device
+from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline import export_and_measure as device
 from mobilevd.pipeline.data import prepare_clips
 from mobilevd.pipeline.display import Display
-from mobilevd.pipeline.export import export_command
-from mobilevd.pipeline.ladder import measure_ladder
-from mobilevd.pipeline.layout import plan_entries
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.pipeline.rows import plan_entries
 from tests.mobilevd.unets import small_config
 from training.data.scenes import render_scene
 from training.data.video import write_video

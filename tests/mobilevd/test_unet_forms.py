@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mobilevd.errors import UserError
-from mobilevd.nn.ops import PLAIN_ATTENTION_KEYS, ScaledDotProduct, set_phone_form
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
+from mobilevd.model.layers.ops import PLAIN_ATTENTION_KEYS, ScaledDotProduct, set_phone_form
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
 from tests.mobilevd.unets import inputs, relative_error, run, small_config, small_unet
 
 FORMS: dict[str, dict[str, Any]] = {

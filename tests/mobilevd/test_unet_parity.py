@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from tests.mobilevd.unets import inputs, randomize_mixing, relative_error, small_config
 
 # every kind of block, first layers that change the width and ones that do not

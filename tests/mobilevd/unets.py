@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 
 CONTEXT = 16
 

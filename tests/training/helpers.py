@@ -12,8 +12,8 @@ from torch import Tensor
 from mobilevd.codecs.base import Codec
 from mobilevd.config.objectives import AdversarialSettings, DenoiseSettings
 from mobilevd.config.schema import DiffusionSettings, TrainingSettings
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
-from training.batch import BatchSource
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
+from training.data.batch import BatchSource
 from training.loop import Trainer
 from training.objectives.adversarial import Adversarial
 from training.objectives.base import TrainingContext

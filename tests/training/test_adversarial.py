@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mobilevd.diffusion.sigmas import karras_sigmas
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.training.helpers import adversarial, small_unet, source, trainer
-from training.batch import step_generator
+from training.data.batch import step_generator
 from training.discriminator import TEMPORAL, DiscriminatorHeads, FrozenEncoder, Head, HeadBlock
 from training.objectives.adversarial import pseudo_huber
 
@@ -148,7 +148,7 @@ def test_the_encoder_is_frozen_but_passes_gradients() -> None:
 def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: Path) -> None:
     """Data of two modes, +1 and -1: the mean, 0, is the best plain denoiser at sigma 700; training leaves it."""
     from tests.training.helpers import Clips, StridedCodec, train_settings
-    from training.batch import BatchSource
+    from training.data.batch import BatchSource
     from training.loop import Trainer
 
     signs = torch.tensor([1.0, -1.0]).repeat(8)[:, None, None, None, None]

@@ -9,9 +9,9 @@ import torch
 from mobilevd.config.objectives import DistillationSettings
 from mobilevd.config.schema import DiffusionSettings
 from mobilevd.diffusion.sampling import generate_one_step
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.training.helpers import EMBEDDING, small_unet, source, train_settings
-from training.batch import step_generator
+from training.data.batch import step_generator
 from training.loop import Trainer
 from training.objectives.base import TrainingContext
 from training.objectives.distillation import Distillation

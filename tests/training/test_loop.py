@@ -8,7 +8,7 @@ import torch
 
 from mobilevd.errors import UserError
 from tests.training.helpers import clips, denoise, small_unet, source, train_settings, trainer
-from training.batch import step_generator
+from training.data.batch import step_generator
 from training.loop import Report, Trainer
 
 

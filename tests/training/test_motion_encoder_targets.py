@@ -6,7 +6,7 @@ import torch
 
 from eval.distortions import DISTORTIONS, ghost
 from eval.motion_encoder import MotionEncoderConfig
-from training.motion_encoder import KINDS, Batches, TrainConfig, flow_histogram, render_pool
+from training.tiny.motion_encoder import KINDS, Batches, TrainConfig, flow_histogram, render_pool
 
 
 def moving_square(dy: float, dx: float, frames: int = 4) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.mobilevd.unets import small_config
 
 ROOT = Path(__file__).resolve().parents[2]

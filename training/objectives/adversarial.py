@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mobilevd.config.objectives import AdversarialSettings
 from mobilevd.diffusion.preconditioning import Network, denoise
 from mobilevd.diffusion.sigmas import discretized_lognormal_sigmas, karras_sigmas
-from training.batch import Batch
+from training.data.batch import Batch
 from training.discriminator import DiscriminatorHeads, FrozenEncoder
 from training.objectives.base import GENERATOR, Objective, TrainingContext
 from training.objectives.distillation import Teacher

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mobilevd.config.objectives import ObjectiveSettings
 from mobilevd.config.schema import DiffusionSettings
 from mobilevd.diffusion.preconditioning import Network
-from mobilevd.unet import SpatioTemporalUNet
-from training.batch import Batch
+from mobilevd.model.unet import SpatioTemporalUNet
+from training.data.batch import Batch
 
 GENERATOR = "generator"
 """The phase that trains the UNet."""

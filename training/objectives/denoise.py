@@ -8,7 +8,7 @@ from torch import Tensor
 from mobilevd.config.objectives import DenoiseSettings
 from mobilevd.diffusion.preconditioning import Network, denoise, loss_weight
 from mobilevd.diffusion.sigmas import lognormal_sigmas
-from training.batch import Batch
+from training.data.batch import Batch
 from training.objectives.base import Objective, TrainingContext
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mobilevd.config.objectives import DistillationSettings
 from mobilevd.diffusion.preconditioning import Conditions, Network, denoise
-from mobilevd.unet import SpatioTemporalUNet
-from training.batch import Batch
+from mobilevd.model.unet import SpatioTemporalUNet
+from training.data.batch import Batch
 from training.objectives.base import Objective, TrainingContext
 
 

@@ -9,7 +9,7 @@ import pickle
 import sys
 from pathlib import Path
 
-from device_runner.adb.device import AdbDevice
+from device_runner.devices.adb.device import AdbDevice
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from device_runner.adb.client import Adb
-from device_runner.adb.device import AdbDevice
-from device_runner.adb.program import _wheel_places, find_program
-from device_runner.job import Job, Progress, RawJob, Step
+from device_runner.devices.adb.client import Adb
+from device_runner.devices.adb.device import AdbDevice
+from device_runner.devices.adb.program import _wheel_places, find_program
+from device_runner.devices.job import Job, Progress, RawJob, Step
 from tests.device_runner.adb.standin import StandIn
 from tests.device_runner.adb.world import Adbd, Missing, World, start_server, wait_until
 

@@ -10,8 +10,8 @@ import pytest
 
 from device_runner.building.command import build_runner_command
 from device_runner.errors import RunnerError
-from device_runner.measure import measure
-from device_runner.protocol import Protocol
+from device_runner.measure.measure import measure
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.deployment import glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
 from tests.device_runner.adb.conftest import Phone

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from device_runner.adb import push
-from device_runner.adb.client import Adb, ConnectionLost
-from device_runner.adb.device import AdbDevice
-from device_runner.adb.program import find_program
+from device_runner.devices.adb import push
+from device_runner.devices.adb.client import Adb, ConnectionLost
+from device_runner.devices.adb.device import AdbDevice
+from device_runner.devices.adb.program import find_program
+from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from device_runner.job import Job, RawJob, Step
 from tests.device_runner.adb.conftest import ADBS, BIG, Phone, check_results, later, wait_until
 
 MakeJob = Callable[..., Job]

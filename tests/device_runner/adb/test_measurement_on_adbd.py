@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from device_runner.bench import Work, bench
 from device_runner.bundle.read import read_bundle
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Platform
 from device_runner.errors import RunnerError
-from device_runner.host import HostDevice
-from device_runner.job import Platform
-from device_runner.measure import Measurement, measure
-from device_runner.protocol import Protocol
+from device_runner.measure.bench import Work, bench
+from device_runner.measure.measure import Measurement, measure
+from device_runner.measure.trace import take_trace
+from device_runner.protocol.protocol import Protocol
 from device_runner.results.schema import read_report
 from device_runner.runners.deployment import glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from device_runner.trace import take_trace
 from mobilevd.cli import app
 from tests.device_runner.adb.conftest import Phone, later
 

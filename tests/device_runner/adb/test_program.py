@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from device_runner.adb import program
-from device_runner.adb.client import Client
-from device_runner.adb.program import AdbProgram, find_program
-from device_runner.adb.survey import free_bytes
+from device_runner.devices.adb import program
+from device_runner.devices.adb.client import Client
+from device_runner.devices.adb.program import AdbProgram, find_program
+from device_runner.devices.adb.survey import free_bytes
 from device_runner.errors import RunnerError
 
 NEW = "Android Debug Bridge version 1.0.41\nVersion 35.0.2-12147458\nInstalled as /x\n"
@@ -117,7 +117,7 @@ def test_free_space_is_read(told: str, free: int | None) -> None:
 
 def test_importing_is_quick_and_light() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import device_runner.adb.device; "
+        "import sys, time; start = time.perf_counter(); import device_runner.devices.adb.device; "
         "print(time.perf_counter() - start, *({'torch', 'numpy', 'adbutils', 'psutil', 'rich'} & set(sys.modules)))"
     )
     runs = [

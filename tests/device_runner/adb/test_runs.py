@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from device_runner.adb import detached, session
-from device_runner.adb.client import ConnectionLost
+from device_runner.devices.adb import detached, session
+from device_runner.devices.adb.client import ConnectionLost
+from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from device_runner.job import Job, RawJob, Step
 from tests.device_runner.adb.conftest import BIG, Phone, check_results, later, wait_until
 
 MakeJob = Callable[..., Job]

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from device_runner.adb.client import Adb, Answer, ConnectionLost
-from device_runner.adb.program import AdbProgram
-from device_runner.adb.remote import LONGEST, calls, length, together, written
-from device_runner.adb.storage import writing
-from device_runner.adb.survey import survey
+from device_runner.devices.adb.client import Adb, Answer, ConnectionLost
+from device_runner.devices.adb.program import AdbProgram
+from device_runner.devices.adb.remote import LONGEST, calls, length, together, written
+from device_runner.devices.adb.storage import writing
+from device_runner.devices.adb.survey import survey
+from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from device_runner.job import Job, RawJob, Step
 from tests.device_runner.adb.conftest import Phone, check_results
 
 SHELLS = [["dash"], ["mksh"], ["busybox", "sh"], ["bash", "--posix"]]

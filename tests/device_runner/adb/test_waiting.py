@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from device_runner.adb import client
-from device_runner.adb.client import Adb, Answer, ConnectionLost
-from device_runner.adb.program import AdbProgram
+from device_runner.devices.adb import client
+from device_runner.devices.adb.client import Adb, Answer, ConnectionLost
+from device_runner.devices.adb.program import AdbProgram
 
 State = Callable[[float], str | None]
 """Seconds since the device was lost, or was kicked -> the state that adb lists it under."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from device_runner.protocol import Protocol, named_protocol
-from device_runner.statistics import percentile, summarize
+from device_runner.protocol.protocol import Protocol, named_protocol
+from device_runner.protocol.statistics import percentile, summarize
 
 CREATED = "2026-03-01T12:00:00+00:00"
 PHONE = {

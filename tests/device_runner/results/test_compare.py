@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 
 from device_runner.errors import RunnerError
-from device_runner.protocol import named_protocol
+from device_runner.protocol.protocol import named_protocol
+from device_runner.protocol.statistics import percentile
 from device_runner.results.compare import Comparison, compare, judge, print_comparison
 from device_runner.results.resampling import ratio_interval, resampled_percentiles, serial_correlation
-from device_runner.statistics import percentile
 from tests.device_runner.results import reports
 
 

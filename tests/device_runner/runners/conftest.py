@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.bundle.read import Program, Tensor
-from device_runner.host import HostDevice
-from device_runner.job import Job, RawRun
-from device_runner.protocol import Protocol
+from device_runner.bundle.read import BundleProgram, BundleTensor
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Job, RawRun
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.base import RUNNER, Runner, input_name, program_name
 
 INPUT = np.arange(12, dtype=np.float32)
@@ -19,20 +19,20 @@ RunSteps = Callable[..., Mapping[str, RawRun]]
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path) -> BundleProgram:
     """Two inputs of 3 values and one output of 3."""
     folder = tmp_path / "a bundle"
     folder.mkdir()
     (folder / "unet.pte").write_bytes(b"program")
     for name in ("first", "second", "sum"):
         INPUT[:3].tofile(folder / f"{name}.bin")
-    return Program(
+    return BundleProgram(
         name="unet",
         file=folder / "unet.pte",
         size_bytes=len(b"program"),
         method="forward",
-        inputs=tuple(Tensor(name, (3,), "float32", folder / f"{name}.bin") for name in ("first", "second")),
-        outputs=(Tensor("sum", (3,), "float32", folder / "sum.bin", 60.0),),
+        inputs=tuple(BundleTensor(name, (3,), "float32", folder / f"{name}.bin") for name in ("first", "second")),
+        outputs=(BundleTensor("sum", (3,), "float32", folder / "sum.bin", 60.0),),
     )
 
 
@@ -40,7 +40,7 @@ def program(tmp_path: Path) -> Program:
 def run_steps(tmp_path: Path) -> RunSteps:
     """Runs what a runner asks for, as a device does."""
 
-    def run(runner: Runner, program: Program, protocol: Protocol) -> Mapping[str, RawRun]:
+    def run(runner: Runner, program: BundleProgram, protocol: Protocol) -> Mapping[str, RawRun]:
         files = {program_name(program): program.file}
         if program.file.is_dir():
             inside = [path for path in program.file.rglob("*") if path.is_file()]

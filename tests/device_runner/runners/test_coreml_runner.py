@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.bundle.read import Program
-from device_runner.coreml import device as coreml_device
-from device_runner.coreml.device import IphoneDevice
-from device_runner.coreml.runner import TEAM, CoremlRunner
-from device_runner.coreml.worker import measure, parse_arguments
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices import iphone as coreml_device
+from device_runner.devices.iphone import IphoneDevice
+from device_runner.devices.job import Platform, RawRun
 from device_runner.errors import RunnerError
-from device_runner.job import Platform, RawRun
-from device_runner.protocol import PROTOCOLS, Protocol
+from device_runner.protocol.protocol import PROTOCOLS, Protocol
+from device_runner.runners.coreml import TEAM, CoremlRunner
+from device_runner.runners.coreml_worker import measure, parse_arguments
 from device_runner.runners.worker import Failure
 
 MAC, IPHONE = Platform("macos", "arm64-v8a"), Platform("ios", "arm64-v8a")
@@ -84,7 +84,7 @@ class MLModelAsyncWrapper:
 
 
 @pytest.fixture
-def program(program: Program) -> Program:
+def program(program: BundleProgram) -> BundleProgram:
     package = program.file.with_name("unet.mlpackage")
     (package / "Data").mkdir(parents=True)
     (package / "Manifest.json").write_text("{}")
@@ -105,7 +105,7 @@ def coremltools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("coremltools")
-def test_a_package_is_timed_and_its_outputs_are_kept(program: Program, run_steps: RunSteps) -> None:
+def test_a_package_is_timed_and_its_outputs_are_kept(program: BundleProgram, run_steps: RunSteps) -> None:
     runner = CoremlRunner(MAC)
     protocol = replace(SHORT, cold_loads=2)
     readings = runner.read(run_steps(runner, program, protocol), program, protocol)
@@ -120,7 +120,7 @@ def test_a_package_is_timed_and_its_outputs_are_kept(program: Program, run_steps
 
 
 @pytest.mark.usefixtures("coremltools")
-def test_another_program_than_the_bundles_is_noticed(program: Program, run_steps: RunSteps) -> None:
+def test_another_program_than_the_bundles_is_noticed(program: BundleProgram, run_steps: RunSteps) -> None:
     runner = CoremlRunner(MAC)
     runs = run_steps(runner, program, SHORT)
     with pytest.raises(RunnerError, match="loaded 1002 bytes, the bundle's program has 1001"):
@@ -128,7 +128,7 @@ def test_another_program_than_the_bundles_is_noticed(program: Program, run_steps
 
 
 @pytest.mark.usefixtures("coremltools")
-def test_a_failed_cold_load_is_the_error(program: Program, run_steps: RunSteps, coremltools: Path) -> None:
+def test_a_failed_cold_load_is_the_error(program: BundleProgram, run_steps: RunSteps, coremltools: Path) -> None:
     broken = coremltools / "coremltools/models/ml_program/experimental/perf_utils.py"
     broken.write_text(broken.read_text().replace('os.write(1, b"', 'raise RuntimeError("no\\n ANE"); os.write(1, b"'))
     runner, protocol = CoremlRunner(MAC), replace(SHORT, cold_loads=1)
@@ -216,7 +216,7 @@ def test_elsewhere_the_reason_is_given_in_one_line(system: str) -> None:
     assert "Apple systems only" in str(error.value) and system in str(error.value) and "\n" not in str(error.value)
 
 
-def test_settings_that_core_ml_does_not_have_are_refused(program: Program) -> None:
+def test_settings_that_core_ml_does_not_have_are_refused(program: BundleProgram) -> None:
     runner = CoremlRunner(MAC)
     with pytest.raises(RunnerError, match="cpu_mask cannot be kept to"):
         runner.steps(program, replace(SHORT, cpu_mask="f0"))
@@ -226,7 +226,9 @@ def test_settings_that_core_ml_does_not_have_are_refused(program: Program) -> No
         CoremlRunner(MAC, compute_units="GPU")
 
 
-def test_an_iphone_needs_a_team_and_goes_into_the_command(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iphone_needs_a_team_and_goes_into_the_command(
+    program: BundleProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(TEAM, raising=False)
     with pytest.raises(RunnerError, match=TEAM):
         CoremlRunner(IPHONE, udid="00008110-1")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import Platform, RawRun
 from device_runner.errors import RunnerError
-from device_runner.job import Platform, RawRun
-from device_runner.protocol import PROTOCOLS, Protocol
+from device_runner.protocol.protocol import PROTOCOLS, Protocol
 from device_runner.runners.executor_runner import ExecutorRunner
 from device_runner.runners.executorch_log import marker_of
 
@@ -67,7 +67,7 @@ def run_of(stderr: str, exit_code: int = 0, folder: Path = Path("out")) -> dict[
     return {"timed": RawRun("adb:X", exit_code, "OutputX 0: tensor(sizes=[3], [0., 1., 2.])\n", stderr, folder)}
 
 
-def test_the_step_runs_and_is_read(path: Path, program: Program, run_steps: RunSteps) -> None:
+def test_the_step_runs_and_is_read(path: Path, program: BundleProgram, run_steps: RunSteps) -> None:
     runner = ExecutorRunner(path, LINUX)
     runs = run_steps(runner, program, SHORT)
     assert runs["timed"].exit_code == 0, runs["timed"].stderr
@@ -84,7 +84,7 @@ def test_the_step_runs_and_is_read(path: Path, program: Program, run_steps: RunS
 
 
 @pytest.mark.parametrize("form", ["posix", "threadtime", "brief"])
-def test_a_newer_runner_tells_every_run(path: Path, program: Program, form: str) -> None:
+def test_a_newer_runner_tells_every_run(path: Path, program: BundleProgram, form: str) -> None:
     log = NEWER_LOG if form == "posix" else logcat(NEWER_LOG, form)
     readings = ExecutorRunner(path, ANDROID).read(run_of(log), program, SHORT)
     assert readings.warmup_ms == [14.0]
@@ -94,7 +94,7 @@ def test_a_newer_runner_tells_every_run(path: Path, program: Program, form: str)
 
 
 def test_on_android_only_this_runs_lines_of_the_log_count(
-    path: Path, program: Program, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, program: BundleProgram, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With stand-ins for `log` and `logcat` that share a file, in which an earlier run left another result."""
     programs, system_log = tmp_path / "system", tmp_path / "system log"
@@ -119,7 +119,7 @@ def test_on_android_only_this_runs_lines_of_the_log_count(
 
 
 def test_the_end_of_the_systems_log_is_waited_for(
-    path: Path, program: Program, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, program: BundleProgram, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`logcat` shows the last lines only when it is asked the fourth time; an earlier run of the same left its markers."""
     programs, system_log, asked = tmp_path / "system", tmp_path / "system log", tmp_path / "asked"
@@ -147,7 +147,7 @@ def test_the_end_of_the_systems_log_is_waited_for(
     assert runner.read({"timed": later}, program, SHORT).iterations == 4
 
 
-def test_a_log_that_lost_the_run_is_refused(path: Path, program: Program) -> None:
+def test_a_log_that_lost_the_run_is_refused(path: Path, program: BundleProgram) -> None:
     other = "11-21 17:00:00.000  1  1 I ExecuTorch: mobilevd-0123456789abcdef\n"
     with pytest.raises(RunnerError, match="does not hold this run any more"):
         ExecutorRunner(path, ANDROID).read(run_of(other + logcat(LOG)), program, SHORT)
@@ -166,7 +166,7 @@ def test_a_log_that_lost_the_run_is_refused(path: Path, program: Program) -> Non
     ],
 )
 def test_logs_that_are_not_as_asked_are_refused(
-    path: Path, program: Program, change: tuple[str, str], error: str
+    path: Path, program: BundleProgram, change: tuple[str, str], error: str
 ) -> None:
     with pytest.raises(RunnerError, match=error.replace("(", "[(]")):
         ExecutorRunner(path, LINUX).read(run_of(LOG.replace(*change)), program, SHORT)
@@ -180,12 +180,14 @@ def test_logs_that_are_not_as_asked_are_refused(
         (("10.100000", "30.100000"), "the runs take 64.100 ms together, the runner says 44.100 ms"),
     ],
 )
-def test_runs_that_do_not_add_up_are_refused(path: Path, program: Program, change: tuple[str, str], error: str) -> None:
+def test_runs_that_do_not_add_up_are_refused(
+    path: Path, program: BundleProgram, change: tuple[str, str], error: str
+) -> None:
     with pytest.raises(RunnerError, match=error):
         ExecutorRunner(path, LINUX).read(run_of(NEWER_LOG.replace(*change)), program, SHORT)
 
 
-def test_a_crash_is_named_with_the_last_message(path: Path, program: Program) -> None:
+def test_a_crash_is_named_with_the_last_message(path: Path, program: BundleProgram) -> None:
     failed = "E 00:00:00.012 executorch:method.cpp:1] Backend XnnpackBackend is not registered.\n"
     with pytest.raises(RunnerError, match="adb:X: the runner was killed by SIGABRT: Backend XnnpackBackend is not reg"):
         ExecutorRunner(path, LINUX).read(run_of(failed, 134), program, SHORT)
@@ -196,7 +198,7 @@ def test_a_crash_is_named_with_the_last_message(path: Path, program: Program) ->
 
 
 @pytest.mark.parametrize("name", ["thorough", "mlperf-single-stream", "sustained"])
-def test_protocols_that_watch_the_clock_are_refused(path: Path, program: Program, name: str) -> None:
+def test_protocols_that_watch_the_clock_are_refused(path: Path, program: BundleProgram, name: str) -> None:
     with pytest.raises(RunnerError, match=f"cannot keep to (min_seconds|confidence) of protocol '{name}'"):
         ExecutorRunner(path, LINUX).steps(program, PROTOCOLS[name])
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_runner.bundle.read import Program, Tensor
+from device_runner.bundle.read import BundleProgram, BundleTensor
+from device_runner.devices.job import Platform, RawRun
 from device_runner.errors import RunnerError
-from device_runner.job import Platform, RawRun
-from device_runner.measure import measure
-from device_runner.protocol import Protocol
+from device_runner.measure.measure import measure
+from device_runner.protocol.protocol import Protocol
 from device_runner.runners.ort import (
     LIBRARY,
     PROGRAM,
@@ -37,7 +37,7 @@ CACHE = Path.home() / ".cache" / "mobilevd-tests" / "onnxruntime-include"
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path) -> BundleProgram:
     """latents = relu(image) @ weight * scale, as float32."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -59,16 +59,16 @@ def program(tmp_path: Path) -> Program:
     image.tofile(folder / "image.bin")
     scale.tofile(folder / "scale.bin")
     (np.maximum(image, 0) @ weight * scale).tofile(folder / "latents.bin")
-    return Program(
+    return BundleProgram(
         name="unet",
         file=folder / "u.onnx",
         size_bytes=(folder / "u.onnx").stat().st_size,
         method="forward",
         inputs=(
-            Tensor("image", (4, 8), "float32", folder / "image.bin"),
-            Tensor("scale", (3,), "float32", folder / "scale.bin"),
+            BundleTensor("image", (4, 8), "float32", folder / "image.bin"),
+            BundleTensor("scale", (3,), "float32", folder / "scale.bin"),
         ),
-        outputs=(Tensor("latents", (4, 3), "float32", folder / "latents.bin", 100.0),),
+        outputs=(BundleTensor("latents", (4, 3), "float32", folder / "latents.bin", 100.0),),
     )
 
 
@@ -115,7 +115,7 @@ def runner(request: pytest.FixtureRequest) -> OnnxRuntimeRunner:
 
 
 def test_a_graph_is_run_and_timed_and_its_outputs_are_right(
-    runner: OnnxRuntimeRunner, program: Program, run_steps: RunSteps
+    runner: OnnxRuntimeRunner, program: BundleProgram, run_steps: RunSteps
 ) -> None:
     runs = run_steps(runner, program, SHORT)
     readings = runner.read(runs, program, SHORT)
@@ -132,10 +132,10 @@ def test_a_graph_is_run_and_timed_and_its_outputs_are_right(
     np.testing.assert_allclose(np.fromfile(output.path, np.float32), reference, rtol=1e-5, atol=1e-6)
 
 
-def write_manifest(program: Program) -> Path:
+def write_manifest(program: BundleProgram) -> Path:
     """Make the program's folder a bundle, of its files as they are now."""
 
-    def entry(tensor: Tensor, **more: float) -> dict[str, Any]:
+    def entry(tensor: BundleTensor, **more: float) -> dict[str, Any]:
         return {"name": tensor.name, "shape": tensor.shape, "dtype": tensor.dtype, "file": tensor.file.name, **more}
 
     folder = program.file.parent
@@ -162,7 +162,7 @@ def write_manifest(program: Program) -> Path:
     return folder
 
 
-def test_a_bundle_is_measured_from_end_to_end(program: Program, runner: OnnxRuntimeRunner) -> None:
+def test_a_bundle_is_measured_from_end_to_end(program: BundleProgram, runner: OnnxRuntimeRunner) -> None:
     measurement = measure(write_manifest(program), "host", SHORT, runner=runner)
     assert measurement.summary is not None and measurement.summary["n"] == 4
     assert measurement.outputs[0]["name"] == "latents" and measurement.runner["name"] == "onnxruntime"
@@ -173,7 +173,7 @@ def test_a_bundle_is_measured_from_end_to_end(program: Program, runner: OnnxRunt
 
 
 def test_cold_loads_memory_pass_and_stop_rule_are_kept(
-    runner: OnnxRuntimeRunner, program: Program, run_steps: RunSteps
+    runner: OnnxRuntimeRunner, program: BundleProgram, run_steps: RunSteps
 ) -> None:
     protocol = Protocol(
         warmup=1,
@@ -191,7 +191,9 @@ def test_cold_loads_memory_pass_and_stop_rule_are_kept(
     assert len(readings.loads) == 3
 
 
-def test_what_is_wrong_is_said_in_one_line(runner: OnnxRuntimeRunner, program: Program, run_steps: RunSteps) -> None:
+def test_what_is_wrong_is_said_in_one_line(
+    runner: OnnxRuntimeRunner, program: BundleProgram, run_steps: RunSteps
+) -> None:
     program.file.write_bytes(b"this is no graph")
     with pytest.raises(
         RunnerError, match=r"host: the runner failed while load: .*program\.onnx could not be loaded: \S"
@@ -208,7 +210,7 @@ def test_what_is_wrong_is_said_in_one_line(runner: OnnxRuntimeRunner, program: P
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(
-    runner: OnnxRuntimeRunner, program: Program, run_steps: RunSteps, change: str, error: str
+    runner: OnnxRuntimeRunner, program: BundleProgram, run_steps: RunSteps, change: str, error: str
 ) -> None:
     if change == "short input":
         program.inputs[1].file.write_bytes(bytes(8))
@@ -220,7 +222,7 @@ def test_inputs_that_do_not_fit_are_refused(
         runner.read(run_steps(runner, program, SHORT), program, SHORT)
 
 
-def test_both_forms_give_the_same_values(program: Program, run_steps: RunSteps, device_folder: Path) -> None:
+def test_both_forms_give_the_same_values(program: BundleProgram, run_steps: RunSteps, device_folder: Path) -> None:
     values = []
     for runner in (onnxruntime_host(), onnxruntime_device(device_folder, Platform("linux", "x86_64"))):
         readings = runner.read(run_steps(runner, program, SHORT), program, SHORT)
@@ -230,7 +232,7 @@ def test_both_forms_give_the_same_values(program: Program, run_steps: RunSteps, 
 
 
 def test_a_library_that_is_not_onnx_runtime_is_named(
-    program: Program, run_steps: RunSteps, device_folder: Path, tmp_path: Path
+    program: BundleProgram, run_steps: RunSteps, device_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "wrong"
     folder.mkdir()
@@ -252,7 +254,7 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
         onnxruntime_device(tmp_path, phone)
 
 
-def test_there_is_no_etdump_of_a_graph(program: Program) -> None:
+def test_there_is_no_etdump_of_a_graph(program: BundleProgram) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(RunnerError, match="makes no ETDump"):
         onnxruntime_host().profile_step(program, SHORT)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_runner.bundle.read import Program
+from device_runner.bundle.read import BundleProgram
+from device_runner.devices.job import Platform, RawRun
 from device_runner.errors import RunnerError
-from device_runner.job import Platform, RawRun
-from device_runner.protocol import PROTOCOLS, Protocol
+from device_runner.protocol.protocol import PROTOCOLS, Protocol
 from device_runner.runners.qnn import QnnRunner
 
 ANDROID = Platform("android", "arm64-v8a")
@@ -91,7 +91,7 @@ def test_qualcomms_libraries_go_along_in_pairs(path: Path, sdk: Path) -> None:
 
 
 def test_the_step_runs_and_is_read(
-    path: Path, sdk: Path, program: Program, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, sdk: Path, program: BundleProgram, run_steps: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = tmp_path / "system"
     programs.mkdir()
@@ -115,7 +115,7 @@ def test_the_step_runs_and_is_read(
     assert "--warm_up=2" in arguments and "--iteration=5" in arguments
 
 
-def test_the_log_in_the_systems_form(path: Path, sdk: Path, program: Program) -> None:
+def test_the_log_in_the_systems_form(path: Path, sdk: Path, program: BundleProgram) -> None:
     readings = QnnRunner(path, ANDROID, sdk).read(run_of(logcat(MESSAGES)), program, SHORT)
     assert readings.average_ms == pytest.approx(12.3)
 
@@ -131,20 +131,20 @@ def test_the_log_in_the_systems_form(path: Path, sdk: Path, program: Program) ->
     ],
 )
 def test_logs_that_are_not_as_asked_are_refused(
-    path: Path, sdk: Path, program: Program, change: tuple[str, str], error: str
+    path: Path, sdk: Path, program: BundleProgram, change: tuple[str, str], error: str
 ) -> None:
     with pytest.raises(RunnerError, match=error):
         QnnRunner(path, ANDROID, sdk).read(run_of(logcat(MESSAGES.replace(*change))), program, SHORT)
 
 
-def test_a_failure_is_named(path: Path, sdk: Path, program: Program) -> None:
+def test_a_failure_is_named(path: Path, sdk: Path, program: BundleProgram) -> None:
     log = logcat("Using method forward\n[ERROR] [Qnn ExecuTorch]: Failed to create device handle for Backend ID 6\n")
     with pytest.raises(RunnerError, match="SIGABRT: .*Failed to create device handle"):
         QnnRunner(path, ANDROID, sdk).read(run_of(log, 134), program, SHORT)
 
 
 def test_what_is_missing_is_said(
-    path: Path, sdk: Path, tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+    path: Path, sdk: Path, tmp_path: Path, program: BundleProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("QNN_SDK_ROOT", raising=False)
     with pytest.raises(RunnerError, match="QNN_SDK_ROOT is not set"):

@@ -12,7 +12,7 @@ import torch
 from mobilevd.codecs import TinyCodec, load_codec
 from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
-from training.codec import (
+from training.tiny.codec import (
     HELD_OUT,
     measure_latents,
     reconstruction_psnr_db,

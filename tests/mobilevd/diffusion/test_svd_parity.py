@@ -15,7 +15,7 @@ from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.preconditioning import c_noise
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations, sample_euler
 from mobilevd.diffusion.sigmas import karras_sigmas
-from mobilevd.unet import SpatioTemporalUNet
+from mobilevd.model.unet import SpatioTemporalUNet
 
 # the scheduler_config.json of the published SVD checkpoint
 SVD_SCHEDULER = {

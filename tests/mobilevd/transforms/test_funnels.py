@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mobilevd.errors import UserError
-from mobilevd.nn.attention import Attention
-from mobilevd.nn.resnet import ResidualPart
+from mobilevd.model.layers.attention import Attention
+from mobilevd.model.layers.resnet import ResidualPart
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.funnels import coupled_singular_init, merge_funnels
-from mobilevd.unet import SpatioTemporalUNet
 from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 

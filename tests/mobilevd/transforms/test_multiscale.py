@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mobilevd.errors import UserError
-from mobilevd.nn.multiscale import SpatialScale, TemporalScale
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from mobilevd.model.layers.multiscale import SpatialScale, TemporalScale
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 

@@ -9,6 +9,7 @@ import torch
 
 from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.errors import UserError
+from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from mobilevd.transforms.brewer import inclusion_probabilities
 from mobilevd.transforms.temporal_pruning import (
     TemporalPruning,
@@ -16,7 +17,6 @@ from mobilevd.transforms.temporal_pruning import (
     keep_temporal_blocks,
     probability_jacobian,
 )
-from mobilevd.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from tests.mobilevd.transforms.specs import transform_of
 from tests.mobilevd.unets import Inputs, inputs, relative_error, run, small_unet
 

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from mobilevd.config.transforms import FunnelsSettings, TransformSettings
 from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import TRANSFORMS, make_transform
 from mobilevd.transforms.resolution import record_latent_size
-from mobilevd.unet import SpatioTemporalUNet
 from tests.mobilevd.transforms.specs import ANY, transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 

@@ -1,0 +1,301 @@
+"""Runs the adb program, and believes a device's shell only when it says itself that a command came to its end."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from device_runner.devices.adb.program import AdbProgram
+from device_runner.errors import DeviceGone, RunnerError
+
+QUICK_S = 20.0
+"""Enough for a command that does next to nothing, on a busy phone and a slow link."""
+KICK_S = 12.0
+"""So long a device that is plugged in has to be of no use before its connection is torn down for a fresh one."""
+
+
+class ConnectionLost(DeviceGone):
+    """The link broke before a command was seen to end; what it did is not known."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: adb's own, or the one on the device."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of `adb devices`."""
+
+    serial: str
+    state: str
+    details: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return self.state == "device"
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.serial, f"({self.state})", self.details) if part)
+
+
+# What to do about a device in another state than `device`.
+REMEDIES = {
+    "unauthorized": "unlock it and accept the question whether to allow USB debugging from this computer",
+    "authorizing": "unlock it and accept the question whether to allow USB debugging from this computer",
+    "offline": "replug it, or reconnect it with: adb reconnect offline",
+    "connecting": "wait until it is connected",
+    "no permissions": "let your user open it (Linux: udev rules and the group plugdev), then replug it",
+    "recovery": "start Android on it",
+    "sideload": "start Android on it",
+    "rescue": "start Android on it",
+    "bootloader": "start Android on it",
+}
+# What adb says of a device it will not talk to -> the state that `adb devices` lists it under.
+REFUSALS = {"unauthorized": "unauthorized", "insufficient permissions": "no permissions"}
+_STATES = "|".join(["device", "host", "detached", *REMEDIES])
+_LINE = re.compile(rf"^(?P<serial>\S.*?)\s+(?P<state>{_STATES})\b(?P<rest>.*)$")
+
+
+class Client:
+    """The adb program, for what concerns no device or all of them. Never ends a server: others may be using it."""
+
+    def __init__(self, program: AdbProgram) -> None:
+        self.program = program
+        self.cancelled = threading.Event()
+        """Set from another thread: the next call, or the one under way, raises KeyboardInterrupt."""
+
+    def call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
+        """Run adb itself. `ConnectionLost` when it does not end within `timeout` seconds."""
+        self.check_cancelled()
+        try:
+            # A session of its own: a terminal's Ctrl-C is for this program, which then stops what runs on the device.
+            process = subprocess.Popen(
+                [self.program.path, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RunnerError(f"the adb program {self.program.path} cannot be run: {error.strerror}") from None
+        try:
+            stdout, stderr = self._communicate(process, time.monotonic() + timeout)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        return Answer(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def _communicate(self, process: subprocess.Popen[bytes], end: float) -> tuple[bytes, bytes]:
+        while True:
+            try:
+                return process.communicate(timeout=min(0.5, max(0.01, end - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                self.check_cancelled()
+                if time.monotonic() > end:
+                    raise ConnectionLost("adb does not answer") from None
+
+    def check_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise KeyboardInterrupt
+
+    def devices(self) -> list[Listed]:
+        """All devices that adb knows, in whatever state; starts adb's server where none runs."""
+        answer = self.call("devices", "-l", timeout=60)
+        if answer.code:
+            raise RunnerError(f"`{self.program.path} devices` failed: {last_line(answer)}")
+        lines = answer.stdout.splitlines()
+        # The server's own announcements ("* daemon started successfully") come before the heading.
+        start = next((index for index, line in enumerate(lines) if line.startswith("List of devices")), len(lines))
+        found = [match for line in lines[start + 1 :] if (match := _LINE.match(line))]
+        return [Listed(match["serial"], match["state"], _details(match["rest"])) for match in found]
+
+
+def _details(rest: str) -> str:
+    model = re.search(r"\bmodel:(\S+)", rest)
+    return model[1] if model else ""
+
+
+def last_line(answer: Answer) -> str:
+    """What went wrong, in adb's words."""
+    told = answer.stderr if answer.stderr.strip() else answer.stdout
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    return lines[-1].removeprefix("adb: ").removeprefix("error: ") if lines else f"exit code {answer.code}, no message"
+
+
+def storage_full(name: str) -> str:
+    """What to say of a device that has no room left."""
+    return f"{name}: the device's storage is full; free some and try again"
+
+
+class Adb(Client):
+    """The adb program for one device, always named by its serial."""
+
+    def __init__(self, program: AdbProgram, serial: str) -> None:
+        super().__init__(program)
+        self.serial = serial
+        self.name = f"adb:{serial}"
+
+    @property
+    def over_network(self) -> bool:
+        """Whether the serial is an address, which adb forgets when the link drops (`adb connect` brings it back)."""
+        return re.fullmatch(r"\S+:\d{1,5}", self.serial) is not None
+
+    @property
+    def plugged_in(self) -> bool:
+        """Whether it is there by a cable, not by an address nor by the name that a device announces on the network."""
+        return not self.over_network and "._adb" not in self.serial
+
+    def device_call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
+        try:
+            return self.call("-s", self.serial, *arguments, timeout=timeout)
+        except ConnectionLost:
+            raise ConnectionLost(f"{self.name}: no answer within {timeout:g} s") from None
+
+    def shell_answer(self, command: str, timeout: float = QUICK_S) -> Answer:
+        """Run a command string in the device's shell.
+
+        Neither adb's exit code nor its output alone is believed: the device adds a mark that cannot be there by
+        chance, and the command's exit code. Raises `ConnectionLost` where the mark did not arrive.
+        """
+        mark = f"ended-{secrets.token_hex(8)}"
+        # `trap` and `echo` are the shell's own everywhere (`printf` is not on Android): the mark comes also where no
+        # process can be made any more, for want of memory.
+        end = f"trap 'code=$?; echo; echo {mark} $code' EXIT"
+        answer = self.device_call("shell", f"{end}\n{command}\n", timeout=timeout)
+        stdout = answer.stdout.replace("\r\n", "\n")
+        text, found, code = stdout.rpartition(f"\n{mark} ")
+        if not found or not re.fullmatch(r"\d+\n", code):
+            raise self.lost(answer)
+        return Answer(int(code), text, answer.stderr.replace("\r\n", "\n"))
+
+    def shell(self, command: str, timeout: float = QUICK_S) -> str:
+        """Like `shell_answer`, for a command that must succeed; what it printed."""
+        answer = self.shell_answer(command, timeout)
+        if answer.code:
+            if "No space left" in answer.stderr:
+                raise RunnerError(storage_full(self.name))
+            raise RunnerError(
+                f"{self.name}: a command on the device failed (exit code {answer.code}): {last_line(answer)}"
+            )
+        return answer.stdout
+
+    def lost(self, answer: Answer) -> ConnectionLost:
+        """The error for a call that did not come to its end."""
+        for said, state in REFUSALS.items():
+            if said in answer.stderr:
+                return ConnectionLost(f"{self.name} cannot be used ({state}): {REMEDIES[state]}")
+        return ConnectionLost(f"{self.name}: the connection was lost ({last_line(answer)})")
+
+    def check_usable(self) -> None:
+        """Raises `RunnerError` saying what to do if the device cannot be used as it is."""
+        listed = self.devices()
+        if self.serial not in [device.serial for device in listed] and self.over_network:
+            said = self._connect()
+            listed = self.devices()
+            if self.serial not in [device.serial for device in listed]:
+                raise RunnerError(f"{self.name} cannot be reached: {said}")
+        state = next((device.state for device in listed if device.serial == self.serial), None)
+        if state is None:
+            raise RunnerError(f"{self.name} is not connected; adb lists: {', '.join(map(str, listed)) or 'none'}")
+        if state == "offline" and self.over_network:
+            self.wait_back(10)
+        elif state != "device":
+            remedy = REMEDIES.get(state, "it must be in the state `device`")
+            raise RunnerError(f"{self.name} cannot be used ({state}): {remedy}")
+
+    def _connect(self, timeout: float = QUICK_S) -> str:
+        """What `adb connect` says; its exit code is 0 also when it was refused."""
+        try:
+            return last_line(self.call("connect", self.serial, timeout=timeout))
+        except ConnectionLost:
+            return f"no answer within {timeout:g} s"
+
+    def answers(self) -> bool:
+        """Whether a command comes back right now."""
+        try:
+            return self.shell_answer(":", timeout=5).code == 0
+        except ConnectionLost:
+            return False
+
+    def wait_back(self, limit_s: float) -> None:
+        """Wait until a lost device answers again; `ConnectionLost` after `limit_s` seconds, with the last state seen.
+
+        adb finds a device that is plugged in, or known by a name of its own on the network, again by itself; pushing it
+        meanwhile would undo what the two have agreed on so far. An address has to be connected anew.
+        """
+        end = time.monotonic() + limit_s
+        of_no_use_since: float | None = None
+        while not self.answers():
+            state, now = self._state(), time.monotonic()
+            if now >= end:
+                raise ConnectionLost(
+                    f"{self.name}: the connection was lost and did not come back within {limit_s:g} s ({_in_words(state)})"
+                )
+            if self.over_network:
+                self._connect_anew(state, end - now)
+            elif state not in ("offline", "device"):
+                of_no_use_since = None  # on its way, waiting for its user, or away
+            elif of_no_use_since is None:
+                of_no_use_since = now
+            elif now - of_no_use_since >= KICK_S and self.plugged_in:
+                of_no_use_since = None
+                with suppress(ConnectionLost):
+                    self.device_call("reconnect", timeout=5)
+            self.cancelled.wait(0.3)
+
+    def _connect_anew(self, state: str | None, left_s: float) -> None:
+        """adb may hold on to a dead connection for minutes; a fresh one is the only way to find out."""
+        if state in ("unauthorized", "authorizing"):
+            return  # its user is being asked
+        with suppress(ConnectionLost):
+            self.call("disconnect", self.serial, timeout=5)
+            self._connect(timeout=min(10, left_s + 1))
+
+    def _state(self) -> str | None:
+        """What `adb devices` lists it under; None: not at all, or adb itself does not answer."""
+        try:
+            return next((device.state for device in self.devices() if device.serial == self.serial), None)
+        except RunnerError:
+            return None
+
+
+def _in_words(state: str | None) -> str:
+    if state is None:
+        return "adb does not list it"
+    remedy = REMEDIES.get(state)
+    return f"adb lists it as {state}" + (f": {remedy}" if remedy else "")
+
+
+def choose(client: Client, serial: str | None) -> Adb:
+    """The device of that serial, or the only usable one.
+
+    Raises `RunnerError` for one that cannot be used, none at all, or several to choose from (all are listed).
+    """
+    if serial:
+        adb = Adb(client.program, serial)
+        adb.check_usable()
+        return adb
+    listed = client.devices()
+    usable = [device for device in listed if device.usable]
+    if len(usable) == 1:
+        return Adb(client.program, usable[0].serial)
+    if usable:
+        example = usable[0].serial
+        raise RunnerError(f"several devices are connected: {', '.join(map(str, listed))}; choose one: adb:{example}")
+    if not listed:
+        raise RunnerError(
+            "no device is connected; enable USB debugging on one and connect it, or: adb connect HOST:PORT"
+        )
+    hints = [f"{device} ({REMEDIES.get(device.state, 'it must be in the state `device`')})" for device in listed]
+    raise RunnerError(f"no device is usable: {', '.join(hints)}")

@@ -1,0 +1,159 @@
+"""What the command line calls: one model folder to bundles for several targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from device_runner.bundle.manifest import Manifest, QuantizationEntry
+from device_runner.bundle.whole_path import PipelineEntry
+from export.bundle import Item, describe_model, write_bundle
+from export.display import print_folding, print_manifest, print_sensitivity
+from export.generator.one_step import OneStepSettings, check_finished
+from export.generator.unet_program import count_before, folding_report, unet_program
+from export.mixed_precision.search import Goal, find_mixed
+from export.program.program import Program
+from export.targets import parse_target
+from export.targets.base import Target
+from mobilevd.errors import UserError
+from mobilevd.model.flops import count_flops
+from mobilevd.model.unet import SpatioTemporalUNet
+
+MOBILEVD_LATENTS = (32, 64)
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an export is asked for.
+
+    Attributes:
+        targets: each `NAME` or `NAME:PRECISION`.
+        precision: for targets without one of their own; None takes each target's default.
+        settings: None takes SVD's micro-conditioning and the model's own size (`default_settings`).
+        inputs: real `image_latents` and `image_embedding` to check the programs on.
+        calibration: more of them, to take quantized ranges from.
+        others, pipeline: programs around the UNet (codec), and how they go together.
+        goal: for mixed precision; None: every layer has the asked precision.
+    """
+
+    targets: Sequence[str] = ("executorch-xnnpack",)
+    precision: str | None = None
+    settings: OneStepSettings | None = None
+    inputs: Mapping[str, Tensor] | None = None
+    calibration: Sequence[Mapping[str, Tensor]] = ()
+    others: Sequence[Program] = ()
+    pipeline: PipelineEntry | None = None
+    goal: Goal | None = None
+    allow_low_parity: bool = False
+
+
+def export_model(
+    model_folder: Path | str, out: Path | str, request: ExportRequest, console: Console | None = None
+) -> dict[str, Manifest]:
+    """Export a model folder to bundles and print what came out.
+
+    One target is written to `out` itself, several to `out/TARGET-PRECISION`. All targets are checked before the first is
+    exported; one whose tools are missing on this machine does not keep the others from coming out.
+
+    Returns:
+        The manifests, by folder name.
+
+    Raises:
+        UserError: see `export_bundle`; and at the end, naming the targets that could not be exported.
+    """
+    console = console or Console()
+    chosen = list(dict.fromkeys(_parse(target, request) for target in request.targets))
+    unet = SpatioTemporalUNet.from_pretrained(model_folder)
+    check_finished(unet)
+    settings = request.settings or default_settings(unet)
+    manifests: dict[str, Manifest] = {}
+    failures: list[str] = []
+    with console.status(f"folding {model_folder}"):
+        flops = count_flops(unet, settings.num_frames, settings.latent_height, settings.latent_width).flops
+        model, before = describe_model(unet, settings, flops), count_before(unet, settings)
+        program = unet_program(unet, settings, request.inputs, request.calibration, consume=True)
+        del unet
+        graph = folding_report(before, program)
+    print_folding(graph, console)
+    fixed_ranges = sorted({target.name for target, precision in chosen if precision == "int8" and target.calibrated})
+    if fixed_ranges and not request.calibration:
+        console.print(
+            f"note: int8 of {', '.join(fixed_ranges)} takes its ranges from noise alone; give --images PICTURES (and "
+            "--codec) for those of real latents",
+            soft_wrap=True,
+        )
+    for target, precision in chosen:
+        folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{precision}"
+        try:
+            target.check_available()
+            item, quantization = _choose_layers(program, target, precision, request, console)
+            with console.status(f"exporting {model_folder} to {target.name}, {precision}"):
+                manifest = write_bundle(
+                    [item, *(Item(other, _codec_precision(target)) for other in request.others)],
+                    target,
+                    folder,
+                    name=_name(Path(model_folder).resolve()),
+                    model=model,
+                    graph=graph,
+                    calibration_inputs=len(request.calibration),
+                    quantization=quantization,
+                    pipeline=request.pipeline,
+                    allow_low_parity=request.allow_low_parity,
+                )
+        except UserError as error:
+            if len(chosen) == 1:
+                raise
+            failures.append(f"{target.name} {precision}: {error}")
+            continue
+        manifests[folder.name] = manifest
+        print_manifest(manifest, folder, console)
+    if failures:
+        raise UserError(f"{len(failures)} of {len(chosen)} targets did not come out:\n" + "\n".join(failures))
+    return manifests
+
+
+def default_settings(unet: SpatioTemporalUNet) -> OneStepSettings:
+    """The model's own size and number of frames (MobileVD's 512x256 pixels if it records none), SVD's conditioning."""
+    height, width = unet.latent_size or MOBILEVD_LATENTS
+    return OneStepSettings(height, width, unet.num_frames)
+
+
+def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
+    """A target with its precision: for a mixture without one said, the lowest that can be mixed."""
+    target, precision = parse_target(text, request.precision)
+    if request.goal is not None and request.precision is None and ":" not in text and target.ladders:
+        precision = target.ladders[0][0]
+    return target, precision
+
+
+def _name(model_folder: Path) -> str:
+    """Of the bundle: what the model's folder is called, or in a run the stage's, all of whose models are `model`."""
+    return model_folder.parent.name if model_folder.name == "model" else model_folder.name
+
+
+def _choose_layers(
+    program: Program, target: Target, precision: str, request: ExportRequest, console: Console
+) -> tuple[Item, QuantizationEntry | None]:
+    """The UNet with one precision throughout, or mixed under the goal; and what the manifest says of the choice."""
+    if request.goal is None:
+        return Item(program, precision), None
+    with console.status("measuring the blocks' sensitivity") as status:
+        mixed = find_mixed(
+            program,
+            target,
+            precision,
+            request.goal,
+            lambda done, total: status.update(f"measuring the blocks' sensitivity: {done}/{total}"),
+        )
+    print_sensitivity(mixed, console)
+    gate = request.goal.min_psnr_db
+    return Item(program, mixed.base, mixed.layers, gate), mixed.entry()
+
+
+def _codec_precision(target: Target) -> str:
+    """Of the programs around the UNet: floating point, full if the target has it (SVD's VAE overflows in half)."""
+    return "fp32" if "fp32" in target.precisions else "fp16"

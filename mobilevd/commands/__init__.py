@@ -1,0 +1,1 @@
+"""The commands of `mobilevd`, one file each; those that measure start without torch."""

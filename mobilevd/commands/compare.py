@@ -1,0 +1,47 @@
+"""`mobilevd compare`: is the second of two results slower than the first?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from device_runner.results.compare import compare, print_comparison
+from device_runner.results.schema import read_report
+from mobilevd.commands.bench_files import check_writable
+from mobilevd.commands.console import PipeConsole
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_json
+
+
+def compare_files(
+    before: Path,
+    after: Path,
+    threshold: str,
+    different_devices: bool,
+    json: Path | None,
+    console: Console | None = None,
+) -> bool:
+    """Print the comparison; returns whether something became slower than the threshold allows."""
+    share = _share(threshold)
+    if json is not None:
+        check_writable(json)
+    comparison = compare(
+        read_report(before), read_report(after), threshold=share, allow_different_devices=different_devices
+    )
+    if json is not None:
+        atomic_write_json(json, comparison.to_json())
+    print_comparison(comparison, console or PipeConsole())
+    return comparison.regressed
+
+
+def _share(text: str) -> float:
+    """0.05 of "5%" or "0.05"."""
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise UserError(f"--threshold takes a share such as 5% or 0.05, not {text!r}")
+    return value

@@ -1,0 +1,56 @@
+"""`mobilevd devices`: the phones at hand, and what they are."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from device_runner.devices.adb.client import REMEDIES, Client
+from device_runner.devices.adb.device import AdbDevice
+from device_runner.devices.adb.program import find_program
+from device_runner.errors import RunnerError
+
+
+def list_devices(adb: str | None, console: Console | None = None) -> None:
+    """Every device that adb knows: what it is, or what it needs before it can be used."""
+    console = console or Console()
+    program = find_program(adb)
+    console.print(Text(f"adb {program.version}: {program.path} ({program.source})"), soft_wrap=True)
+    if program.warning:
+        console.print(Text(program.warning, style="yellow"), soft_wrap=True)
+    listed = Client(program).devices()
+    if not listed:
+        console.print("no device is connected; enable USB debugging on one and connect it, or: adb connect HOST:PORT")
+        return
+    table = Table("device", "what it is", "system", "state")
+    for device in listed:
+        what, system, state = device.details, "", device.state
+        if device.usable:
+            what, system, state = _look_at(f"adb:{device.serial}", adb)
+        else:
+            state = f"{device.state}: {REMEDIES[device.state]}" if device.state in REMEDIES else device.state
+        # What a phone says of itself is text, never markup.
+        table.add_row(*map(Text, (f"adb:{device.serial}", what, system, state)))
+    console.print(table)
+
+
+def _look_at(name: str, adb: str | None) -> tuple[str, str, str]:
+    device = AdbDevice.from_argument(name.partition(":")[2], adb)
+    device.reconnect_s = 5  # one that went away meanwhile is not worth waiting for
+    try:
+        facts, platform, state = device.describe(), device.platform(), device.state()
+    except RunnerError as error:
+        return "", "", str(error)
+    memory = f", {facts['memory_bytes'] / 2**30:.0f} GiB" if facts.get("memory_bytes") else ""
+    what = " ".join(str(facts[key]) for key in ("manufacturer", "model", "soc") if facts.get(key))
+    battery = [f"battery {state['battery_percent']:g} %"] if state.get("battery_percent") is not None else []
+    warm = [f"{state['battery_c']:g} C"] if state.get("battery_c") is not None else []
+    emulated = [f"emulated: {platform.emulated}"] if platform.emulated else []
+    return f"{what}{memory}", f"{platform.system}, {platform.abi}", ", ".join([*emulated, *battery, *warm]) or "ready"
+
+
+def clean_device(serial: str, adb: str | None, console: Console | None = None) -> None:
+    """Remove everything of ours on a device; `RunnerError` if a measurement runs there."""
+    AdbDevice.from_argument(serial.removeprefix("adb:"), adb).clean()
+    (console or Console()).print(Text(f"{serial}: nothing of ours is left on it"))

@@ -1,0 +1,138 @@
+"""`mobilevd generate`: a clip from one picture, with a model folder or the exported programs of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mobilevd.codecs import load_codec
+from mobilevd.diffusion.conditioning import condition_on_image
+from mobilevd.diffusion.sampling import frame_guidance, generate_one_step, sample_euler
+from mobilevd.diffusion.sigmas import karras_sigmas
+from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.rows import run_settings
+from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
+from training.data.video import write_video
+
+
+def generate_command(
+    image: Path,
+    out: Path,
+    *,
+    model: Path | None,
+    bundle: Path | None,
+    codec: Path | None,
+    steps: int | None,
+    height: int | None,
+    width: int | None,
+    frames_per_chunk: int | None,
+    seed: int,
+    console: Console | None = None,
+) -> None:
+    """Animate a picture, write the clip and say what was made; either `model` or `bundle` is given.
+
+    Raises:
+        UserError: both or neither, options that a bundle has fixed, half a size; see `generate_frames` and
+            `generate_with_bundle`.
+    """
+    if (model is None) == (bundle is None):
+        raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
+    if bundle is not None:
+        fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
+        from device_runner.bundle.read import read_bundle
+        from export.run_bundle import frames_per_second, generate_with_bundle
+
+        checked = read_bundle(bundle)
+        frames = generate_with_bundle(checked, image, seed)
+        fps, how = frames_per_second(checked), f"with {checked.target}, {checked.precision}"
+    else:
+        assert model is not None
+        if (height is None) != (width is None):
+            raise UserError("give --height and --width together, or neither")
+        size = (height, width) if height is not None and width is not None else None
+        codec_folder, count, settings = settings_for(model, codec, steps)
+        unet = SpatioTemporalUNet.from_pretrained(model)
+        settings |= {"seed": seed, "steps": count, "size": size, "frames_per_chunk": frames_per_chunk}
+        frames = generate_frames(unet, codec_folder, image, **settings)
+        fps, how = settings.get("fps", 7), f"{count} step(s)"
+    write_video(out, frames, fps)
+    (console or Console()).print(
+        f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@torch.no_grad()
+def generate_frames(
+    unet: SpatioTemporalUNet,
+    codec_folder: Path,
+    picture: Path,
+    *,
+    seed: int,
+    steps: int,
+    size: tuple[int, int] | None = None,
+    fps: int = 7,
+    motion_bucket_id: int = 127,
+    noise_aug_strength: float = 0.02,
+    guidance: tuple[float, float] = (1.0, 3.0),
+    sigma_max: float = 700.0,
+    frames_per_chunk: int | None = None,
+) -> np.ndarray:
+    """Animate a picture: uint8 (T, H, W, 3). `size` (height, width) in pixels; None takes the model's own.
+
+    `steps` 1 evaluates the network once at `sigma_max`, more run the Euler sampler with guidance. `frames_per_chunk` are
+    decoded together, where a decoder mixes frames (SVD's); None decodes the whole clip at once.
+    """
+    codec = load_codec(codec_folder)
+    if hasattr(codec, "decode_chunk_size"):  # SVD's; the others decode frame by frame
+        cast(Any, codec).decode_chunk_size = frames_per_chunk
+    known = unet.latent_size
+    if size is None and known is None:
+        raise UserError("the model's config records no sample_size: give the size in pixels")
+    if size is None and known is not None:
+        size = (known[0] * codec.spatial_factor, known[1] * codec.spatial_factor)
+    assert size is not None
+    height, width = codec.latent_size(*size)
+    num_frames = unet.num_frames
+    unet.check_size(num_frames, height, width)
+    noise, generator = starting_noise(seed, num_frames, codec.latent_channels, height, width)
+    image = read_picture(picture, *size)
+    conditions = condition_on_image(codec, image, None, fps, motion_bucket_id, noise_aug_strength, generator)
+    if steps == 1:
+        latents = generate_one_step(unet, noise, sigma_max, conditions)
+    else:
+        sigmas = karras_sigmas(steps, sigma_max=sigma_max)
+        latents = sample_euler(unet, noise, sigmas, conditions, frame_guidance(num_frames, *guidance))
+    return tensor_to_frames(codec.decode(latents)[0])
+
+
+def settings_for(model: Path, codec: Path | None, steps: int | None) -> tuple[Path, int, dict[str, Any]]:
+    """Codec folder, number of steps and keyword arguments of `generate_frames` for a model folder.
+
+    A model of a run knows them; another needs the codec said, and takes SVD's 25 steps.
+    """
+    settings = run_settings(model)
+    if codec is None and not settings:
+        raise UserError(f"{model}: not a model of a run, so its codec is not known; give --codec FOLDER")
+    if not settings:
+        assert codec is not None
+        return codec, steps or 25, {}
+    diffusion, data = settings["diffusion"], settings["data"]
+    keywords = {
+        "fps": data["fps"],
+        "motion_bucket_id": data["motion_bucket_id"],
+        "noise_aug_strength": diffusion["noise_aug_strength"],
+        "guidance": (diffusion["guidance_min"], diffusion["guidance_max"]),
+        "sigma_max": diffusion["sigma_max"],
+    }
+    chosen = steps or (1 if settings["one_step"] else int(diffusion["num_steps"]))
+    return codec or Path(settings["base"]["codec"]), chosen, keywords

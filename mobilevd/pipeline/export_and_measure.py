@@ -1,0 +1,122 @@
+"""Exporting one row's model and measuring the program on a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from device_runner.bundle.manifest import MANIFEST, Manifest
+from device_runner.bundle.read import read_manifest
+from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS, NOISE
+from device_runner.devices import open_device
+from device_runner.devices.base import Device
+from device_runner.measure.measure import measure
+from device_runner.protocol.protocol import Protocol
+from export.bundle import export_bundle
+from export.generator.one_step import OneStepSettings
+from export.model import default_settings
+from mobilevd.codecs.base import Codec
+from mobilevd.config.schema import RunConfig
+from mobilevd.diffusion.conditioning import condition_on_image
+from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.model.flops import count_flops
+from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.data import RunClips, read_clips, spread
+from mobilevd.pipeline.pictures import encode_images
+from mobilevd.pipeline.rows import Entry
+from mobilevd.pixels import frames_to_tensor
+
+CALIBRATION_CLIPS = 8
+HOST = "host"
+BUNDLE = "bundle"
+DEVICE_KEYS = ("name", "model", "fingerprint", "cpu", "logical_cores", "usable_cores")
+
+
+def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> Manifest:
+    """Write the entry's bundle unless it is there, with a held-out clip's first frame as reference input."""
+    bundle = entry.folder / BUNDLE
+    if (bundle / MANIFEST).is_file():
+        return read_manifest(bundle)
+    data, diffusion = config.data, config.diffusion
+    unet = SpatioTemporalUNet.from_pretrained(entry.model)
+    height, width = codec.latent_size(entry.height, entry.width)
+    generator = torch.Generator().manual_seed(config.seed)
+    real = read_clips(config, clips.test.clips[:1], entry.height, entry.width)
+    image = frames_to_tensor(real[:, 0]).to(next(codec.parameters()).device)
+    conditions = condition_on_image(
+        codec, image, None, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength, generator
+    )
+    noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
+    calibration = []
+    if config.export.precision == "int8":  # fixed ranges: from training clips, as the reference is held out
+        frames = read_clips(config, spread(clips.train.clips, CALIBRATION_CLIPS), entry.height, entry.width)[:, 0]
+        images = [frames_to_tensor(frame[None]).to(image.device) for frame in frames]
+        calibration = encode_images(images, codec, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength)
+    count = count_flops(unet, data.num_frames, height, width)
+    size = {"latent_height": height, "latent_width": width}
+    return export_bundle(
+        unet,
+        bundle,
+        settings_of(unet, config.model_dump(mode="json"), codec, size),
+        name=f"{config.name}/{entry.name}",
+        inputs={
+            NOISE: noise,
+            IMAGE_LATENTS: conditions.image_latents.cpu(),
+            IMAGE_EMBEDDING: conditions.image_embedding.cpu(),
+        },
+        calibration=calibration,
+        target=config.export.target,
+        precision=config.export.precision,
+        flops=count.flops,
+    )
+
+
+def settings_of(
+    unet: SpatioTemporalUNet, run: Mapping[str, Any], codec: Codec | None, chosen: Mapping[str, Any] | None = None
+) -> OneStepSettings:
+    """The user's choices, else what the run was trained with, else SVD's."""
+    settings = default_settings(unet)
+    if codec is not None:
+        settings = replace(settings, spatial_factor=codec.spatial_factor)
+    if run:
+        data, diffusion = run["data"], run["diffusion"]
+        settings = replace(
+            settings,
+            num_frames=data["num_frames"],
+            sigma=diffusion["sigma_max"],
+            fps=data["fps"],
+            motion_bucket_id=data["motion_bucket_id"],
+            noise_aug_strength=diffusion["noise_aug_strength"],
+        )
+    return replace(settings, **{key: value for key, value in (chosen or {}).items() if value is not None})
+
+
+def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[str, Any]:
+    """Measure the entry's bundle unless that was done; raw samples are kept in bench.json, a phone's in its own file."""
+    file = entry.folder / ("bench.json" if device == HOST else "bench-device.json")
+    bench = config.bench
+    protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
+    opened = open_device(device)
+    if kept := _kept(file, entry, opened, protocol):
+        return kept
+    atomic_write_json(file, measure(entry.folder / BUNDLE, opened, protocol).to_json())
+    return json.loads(file.read_text())
+
+
+def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[str, Any] | None:
+    """The measurement in a file, if it is of this very bundle, device and protocol."""
+    if not file.is_file():
+        return None
+    facts = {"name": device.name, **device.describe()}
+    try:
+        kept = json.loads(file.read_text())
+        same_device = all(kept["device"][key] == facts.get(key) for key in DEVICE_KEYS if key in kept["device"])
+        same_bundle = kept["bundle"]["sha256"] == sha256_file(entry.folder / BUNDLE / MANIFEST)
+        return kept if same_device and same_bundle and kept["protocol"] == protocol.to_json() else None
+    except (ValueError, KeyError, TypeError):
+        return None  # not ours, or of an older version: measured anew

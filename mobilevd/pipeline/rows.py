@@ -1,0 +1,166 @@
+"""A run on disk: one folder per row of the table, and fingerprints that tell whether what lies there still counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilevd.codecs.base import Codec
+from mobilevd.config.load import check_divisible
+from mobilevd.config.schema import RunConfig, StageSettings
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.model.checkpoint import read_config, weight_files
+from mobilevd.model.unet import size_multiple
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: a model at a size, sampled in one way.
+
+    Attributes:
+        name, label: folder name and row name.
+        folder: where its results lie.
+        model: the model folder (for the base, the user's own).
+        stage: what made it; None for the base.
+        previous: the entry it starts from; None for the base.
+        height, width: of its clips, in pixels.
+        one_step: sampled by one evaluation, else by the multi-step sampler.
+        exported: whether it is a model of its own that a device could run.
+        fingerprint: of everything that decides its weights.
+    """
+
+    name: str
+    label: str
+    folder: Path
+    model: Path
+    stage: StageSettings | None
+    previous: Entry | None
+    height: int
+    width: int
+    one_step: bool
+    exported: bool
+    fingerprint: str
+
+    @property
+    def is_trained(self) -> bool:
+        return (self.model / "config.json").is_file()
+
+    def earlier(self, name: str) -> Entry:
+        """The entry of that name before this one."""
+        entry = self.previous
+        while entry is not None and entry.name != name:
+            entry = entry.previous
+        if entry is None:
+            raise UserError(f"stages.{self.name}: there is no stage {name!r} before it")
+        return entry
+
+    def last_multi_step(self) -> Entry:
+        """The nearest earlier entry that is sampled in many steps: its encoder judges the one-step models after it."""
+        entry = self.previous
+        while entry is not None and entry.one_step:
+            entry = entry.previous
+        if entry is None:
+            raise UserError(f"stages.{self.name}: adversarial training needs a multi-step model before it")
+        return entry
+
+
+def _fingerprint(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
+    """All rows of a run, in order; checks that every stage's size fits codec and UNet before anything is computed.
+
+    Raises UserError for a base folder that is no model, or a size that does not divide.
+    """
+    base_config = read_config(config.base.model)
+    weights = [sha256_file(file) for file in weight_files(config.base.model)]
+    multiple = codec.spatial_factor * size_multiple(base_config)
+    height, width = config.data.height, config.data.width
+    check_divisible(height, width, multiple, "data")
+    # how much is trained on, and on what, but not how it is judged or measured
+    data = config.data.model_dump(mode="json")
+    fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
+    base = Entry(
+        "base",
+        "base",
+        config.output / "00-base",
+        config.base.model,
+        None,
+        None,
+        height,
+        width,
+        False,
+        True,
+        fingerprint,
+    )
+    one_step = Entry(
+        "base-one-step",
+        "base in one step, not finetuned",
+        config.output / "00-base-one-step",
+        config.base.model,
+        None,
+        base,
+        height,
+        width,
+        True,
+        False,
+        fingerprint,
+    )
+    entries, previous = [base, one_step], base
+    for number, stage in enumerate(config.stages, start=1):
+        for i, transform in enumerate(stage.transforms):
+            height, width = transform.size_after(height, width)
+            multiple *= transform.size_factor
+            check_divisible(height, width, multiple, f"stages.{stage.name}.transforms.{i}")
+        training = stage.training.model_dump(exclude={"checkpoint_every", "log_every", "num_threads"})
+        parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
+        fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
+        folder = config.output / f"{number:02d}-{stage.name}"
+        previous = Entry(
+            stage.name,
+            stage.label,
+            folder,
+            folder / "model",
+            stage,
+            previous,
+            height,
+            width,
+            stage.nfe == "one-step",
+            True,
+            fingerprint,
+        )
+        entries.append(previous)
+    return entries
+
+
+def claim_folder(entry: Entry) -> None:
+    """Note in the entry's folder what it is made from; UserError if it was made from something else."""
+    note = entry.folder / "entry.json"
+    if note.is_file():
+        try:
+            there = json.loads(note.read_text())["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            there = ""
+        if there != entry.fingerprint:
+            raise UserError(
+                f"{entry.folder}: made with other settings than those given now; give output=ANOTHER_FOLDER, or delete "
+                "this folder and the stages after it to make them anew"
+            )
+        return
+    atomic_write_json(note, {"name": entry.name, "label": entry.label, "fingerprint": entry.fingerprint})
+
+
+def run_settings(model: Path) -> dict[str, Any]:
+    """What the run that made `model` knew: its config, and whether this stage is sampled in one step; empty outside one."""
+    entry, config = model.parent / "entry.json", model.parent.parent / "config.json"
+    if not (entry.is_file() and config.is_file()):
+        return {}
+    settings = json.loads(config.read_text())
+    name = json.loads(entry.read_text())["name"]
+    stage = next((stage for stage in settings["stages"] if stage["name"] == name), None)
+    return {**settings, "one_step": stage is not None and stage["nfe"] == "one-step"}

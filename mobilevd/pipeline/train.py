@@ -1,0 +1,136 @@
+"""One stage: transforms of the architecture, training with an objective, and the finished model in its folder."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mobilevd.codecs.base import Codec
+from mobilevd.config.schema import RunConfig
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_file, recover_folder
+from mobilevd.model.checkpoint import save_model_folder
+from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.data import RunClips, training_latents
+from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.rows import Entry, claim_folder
+from mobilevd.transforms import Transform, make_transform
+from mobilevd.transforms.resolution import record_latent_size
+from training.data.batch import BatchSource
+from training.loop import Report, Trainer
+from training.objectives import make_objective
+from training.objectives.base import TrainingContext
+
+
+def train_entry(
+    config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, display: Display, processes: PartialState
+) -> None:
+    """Make `entry.model` unless it is there; an interrupted training goes on where its last checkpoint was.
+
+    Every process calls this, and all return when the model is there.
+    """
+    with processes.main_process_first():
+        claim_folder(entry)
+        recover_folder(entry.model)
+    if entry.is_trained or entry.stage is None or entry.previous is None:
+        return
+    if not entry.previous.is_trained:
+        raise UserError(f"{entry.previous.model}: the stage before {entry.name!r} is not there yet; run it first")
+    stage = entry.stage
+    # everything random outside the training steps (He's funnels, new heads) is a function of seed and stage
+    torch.manual_seed(config.seed * 1_000_003 + zlib.crc32(entry.name.encode()))
+    transforms = [make_transform(settings) for settings in stage.transforms]
+    unet = SpatioTemporalUNet.from_pretrained(entry.previous.model)
+    for transform in transforms:
+        unet = transform.begin(unet)
+    if stage.objective.trains and stage.training.steps > 0:
+        unet = _train(config, entry, unet, transforms, clips, codec, display, processes)
+    if processes.is_main_process:
+        for transform in reversed(transforms):
+            unet = transform.finish(unet)
+        record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
+        save_model_folder(unet, entry.model)
+        shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: nothing goes on from it
+    processes.wait_for_everyone()
+
+
+def _train(
+    config: RunConfig,
+    entry: Entry,
+    unet: SpatioTemporalUNet,
+    transforms: Sequence[Transform[Any]],
+    clips: RunClips,
+    codec: Codec,
+    display: Display,
+    processes: PartialState,
+) -> SpatioTemporalUNet:
+    assert entry.stage is not None
+    settings = entry.stage.training
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)
+    limit = settings.latent_clips
+    with processes.main_process_first():
+        data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    objective = make_objective(entry.stage.objective, _context(config, entry, codec))
+    for name, module in objective.modules().items():
+        _start_from_previous(name, module, entry)
+    device = next(codec.parameters()).device
+    source = BatchSource(data, codec, config.data.fps, config.data.motion_bucket_id, device)
+    trainer = Trainer(unet, objective, transforms, source, settings, entry.folder, config.seed, entry.fingerprint)
+    if trainer.progress.step:
+        display.line(f"  going on at step {trainer.progress.step}")
+    with display.bar(f"training {entry.name}", settings.steps) as bar:
+
+        def show(report: Report) -> None:
+            figures = " ".join(f"{key} {value:.3f}" for key, value in report.figures.items())
+            note = f"{report.clips_per_s:.1f} clips/s, {report.memory_mb:.0f} MB, {figures}"
+            bar.update(report.step, report.steps, note)
+
+        unet = trainer.run(show)
+    if trainer.progress.skipped:
+        display.line(f"  {trainer.progress.skipped} steps were skipped: their loss or gradient was not finite")
+    if processes.is_main_process:
+        for name, module in objective.modules().items():
+            with atomic_file(_module_file(entry, name)) as temporary:
+                save_file(module.state_dict(), temporary)
+    return unet.cpu()
+
+
+def _context(config: RunConfig, entry: Entry, codec: Codec) -> TrainingContext:
+    """What the run offers the stage's objective."""
+
+    def load(earlier: Entry) -> SpatioTemporalUNet:
+        return SpatioTemporalUNet.from_pretrained(earlier.model)
+
+    return TrainingContext(
+        config.diffusion,
+        codec.embedding_dim,
+        load_multi_step=lambda: load(entry.last_multi_step()),
+        load_teacher=lambda: load(entry.earlier(config.teacher_of(entry.name))),
+    )
+
+
+def _module_file(entry: Entry, name: str) -> Path:
+    """Where what was trained beside the UNet (the discriminator's heads) is kept."""
+    return entry.folder / f"{name}.safetensors"
+
+
+def _start_from_previous(name: str, module: nn.Module, entry: Entry) -> None:
+    """Heads trained in an earlier stage go on in this one: they know the data already, and the encoder is the same."""
+    encoder, earlier = entry.last_multi_step(), entry.previous
+    while earlier is not None and earlier is not encoder:
+        file = _module_file(earlier, name)
+        if file.is_file():
+            tensors = load_file(file)
+            if tensors.keys() == module.state_dict().keys():  # heads of another depth start anew
+                module.load_state_dict(tensors)
+            return
+        earlier = earlier.previous
