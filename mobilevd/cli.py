@@ -61,18 +61,27 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Values to change: training.steps=10 stages.base.training.steps=5", metavar="KEY=VALUE"),
+    typer.Argument(
+        help="Values to change, such as training.steps=10 or stages.funnels.training.steps=5.", metavar="KEY=VALUE"
+    ),
 ]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here.", metavar="FILE")]
+Json = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", metavar="FILE")
+]
 
 
 @app.command()
 def run(
     config: Config,
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print config and plan, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration and the plan, and do nothing.")
+    ] = False,
 ) -> None:
-    """Do everything: all stages, export, measurement and the table. The same command again goes on."""
+    """Run everything: all stages, export, measurement and the table.
+
+    The same command resumes a run that was interrupted.
+    """
     from mobilevd.config import describe_plan, load_config
 
     resolved = load_config(config, overrides or [])
@@ -88,11 +97,11 @@ def run(
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="Name of a stage in the config.")],
+    stage: Annotated[str, typer.Argument(help="Name of a stage in the configuration.")],
     config: Config,
     overrides: Overrides = None,
 ) -> None:
-    """Train one stage; the stages before it must be there."""
+    """Train one stage. The stages before it must be finished."""
     from mobilevd.config import find_stage, load_config
 
     resolved = load_config(config, overrides or [])
@@ -104,7 +113,7 @@ def train(
 
 @app.command()
 def cache(config: Config, overrides: Overrides = None) -> None:
-    """Read the videos and encode the training clips, so that training starts at once."""
+    """Read the videos and encode the training clips ahead of training."""
     from mobilevd.config import load_config
 
     resolved = load_config(config, overrides or [])
@@ -115,13 +124,15 @@ def cache(config: Config, overrides: Overrides = None) -> None:
 
 @app.command()
 def flops(
-    model: Annotated[Path | None, typer.Option(help="Count this model folder, not the paper's.")] = None,
-    frames: Annotated[int | None, typer.Option(help="With --model: frames; else its own.")] = None,
-    height: Annotated[int | None, typer.Option(help="With --model: in latents; else its own.")] = None,
-    width: Annotated[int | None, typer.Option(help="With --model: in latents; else its own.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of your own model to count, in place of the paper's models.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="With --model: number of frames.  [default: the model's]")] = None,
+    height: Annotated[int | None, typer.Option(help="With --model: size in latents.  [default: the model's]")] = None,
+    width: Annotated[int | None, typer.Option(help="With --model: size in latents.  [default: the model's]")] = None,
     json: Json = None,
 ) -> None:
-    """Parameters and TFLOPs of the paper's models beside the published figures, or of your own model."""
+    """Count parameters and TFLOPs of the paper's models, beside the published figures, or of your own model."""
     from rich.console import Console
 
     from mobilevd.commands.flops import flops_command
@@ -131,37 +142,59 @@ def flops(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
-    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a finished model, such as runs/tiny/07-funnels/model.")],
+    out: Annotated[
+        Path, typer.Option(help="Bundle folder to write; with several targets, the folder of their bundles.")
+    ],
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Runtime and backend, NAME or NAME:PRECISION; may be repeated.", metavar="TARGET"),
+        typer.Option(
+            help="Runtime and backend, as NAME or NAME:PRECISION. Repeatable.  [default: executorch-xnnpack]",
+            metavar="TARGET",
+        ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="Of targets that name none; else each target's own.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second the model is conditioned on.")] = None,
-    motion_bucket: Annotated[float | None, typer.Option(help="Amount of motion it is conditioned on.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision for targets given without one.  [default: the target's first]")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second that the model is conditioned on.  [default: the run's, or 7]"),
+    ] = None,
+    motion_bucket: Annotated[
+        float | None, typer.Option(help="Motion bucket that the model is conditioned on.  [default: the run's, or 127]")
+    ] = None,
     conditioning_inputs: Annotated[
-        bool, typer.Option("--conditioning-inputs", help="Keep fps and motion bucket as inputs of the program.")
+        bool,
+        typer.Option(
+            "--conditioning-inputs", help="Keep fps and motion bucket as inputs of the program, instead of constants."
+        ),
     ] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Pictures or videos to check and calibrate on; a run's model knows its own.")
+        Path | None, typer.Option(help="Pictures or videos for the parity check and calibration.  [default: the run's]")
     ] = None,
-    codec: Annotated[Path | None, typer.Option(help="Codec folder; a run's model knows its own.")] = None,
-    unet_only: Annotated[bool, typer.Option("--unet-only", help="Leave the codec's programs out.")] = False,
-    decoder: Annotated[str, typer.Option(help="own, or tiny:FOLDER (an AutoencoderTiny, such as TAESD).")] = "own",
+    codec: Annotated[Path | None, typer.Option(help="Codec folder.  [default: the run's]")] = None,
+    unet_only: Annotated[
+        bool, typer.Option("--unet-only", help="Export the UNet only, without the codec's programs.")
+    ] = False,
+    decoder: Annotated[
+        str, typer.Option(help="The codec's own, or tiny:FOLDER with an AutoencoderTiny such as TAESD.")
+    ] = "own",
     frames_per_chunk: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames decoded together; else 2 for SVD's temporal decoder, 1 for others."),
+        typer.Option(min=1, help="Frames decoded together.  [default: 2 for SVD's temporal decoder, else 1]"),
     ] = None,
     min_psnr: Annotated[
-        float | None, typer.Option(help="Mix precisions: keep the most sensitive blocks higher, to this many dB.")
+        float | None,
+        typer.Option(help="Mix precisions: keep sensitive blocks higher until the output reaches this PSNR in dB."),
     ] = None,
-    max_size_mb: Annotated[float | None, typer.Option(help="Mix precisions: the best program of this size.")] = None,
+    max_size_mb: Annotated[
+        float | None, typer.Option(help="Mix precisions: the most exact program of at most this size in MB.")
+    ] = None,
     allow_low_parity: Annotated[
-        bool, typer.Option("--allow-low-parity", help="Write bundles whose outputs are below their precision's gate.")
+        bool, typer.Option("--allow-low-parity", help="Write bundles even if their outputs fail the parity check.")
     ] = False,
 ) -> None:
-    """Export the one-step generator to bundles for devices."""
+    """Export a one-step model to bundles for devices, and prove each against the model."""
     from mobilevd.commands.export import export_command
 
     export_command(
@@ -188,12 +221,16 @@ def export(
 @app.command()
 def ladder(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="RUN")],
-    stage: Annotated[str | None, typer.Option(help="A one-step stage; else the last.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Name of a one-step stage.  [default: the last one]")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="NAME:PRECISION; may be repeated; else all of XNNPACK's.", metavar="TARGET")
+        list[str] | None,
+        typer.Option(
+            help="Target as NAME:PRECISION. Repeatable.  [default: executorch-xnnpack in every precision]",
+            metavar="TARGET",
+        ),
     ] = None,
 ) -> None:
-    """Export a stage in every precision: size, parity, distance and host latency of each, as table and plot."""
+    """Export a stage in every precision, and compare size, parity, distance and host latency."""
     from mobilevd.commands.ladder import TARGETS, measure_ladder
 
     measure_ladder(run_folder, stage, target or TARGETS)
@@ -201,47 +238,73 @@ def ladder(
 
 @app.command()
 def bench(
-    bundle: Annotated[list[Path] | None, typer.Argument(help="Bundle folders.", metavar="BUNDLE")] = None,
+    bundle: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of one or more bundles.", metavar="BUNDLE")
+    ] = None,
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="host, adb (the one phone), adb:SERIAL, iphone, all (every phone on adb); may be repeated.",
+            help="host, adb (the only phone), adb:SERIAL, iphone or all (every phone on adb). Repeatable.  [default: host]",
             metavar="DEVICE",
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="default, quick, thorough, mlperf-single-stream or sustained.")
+        str, typer.Option(help="Measuring protocol: default, quick, thorough, mlperf-single-stream or sustained.")
     ] = "default",
     program: Annotated[
-        list[str] | None, typer.Option(help="Of the bundle; may be repeated; else all.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="Program of the bundle to measure. Repeatable.  [default: all]", metavar="NAME"),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Of the runtime; else 2.")] = None,
-    cpu_mask: Annotated[str | None, typer.Option(help="Cores to run on, hexadecimal: f0 is cores 4 to 7.")] = None,
-    load_mode: Annotated[str | None, typer.Option(help="mmap or file.")] = None,
-    method: Annotated[str | None, typer.Option(help="Of the program; else the manifest's.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Runs before the timed ones.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Timed runs.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Of the protocol sustained; else 5.")] = None,
-    max_battery: Annotated[float | None, typer.Option(help="Wait until the battery is this cool, Celsius.")] = None,
-    gate_timeout: Annotated[float | None, typer.Option(help="Seconds to wait for that.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds for one program.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads of the runtime.  [default: 2]")] = None,
+    cpu_mask: Annotated[
+        str | None, typer.Option(help="Cores to run on, as a hexadecimal mask: f0 is cores 4 to 7.  [default: all]")
+    ] = None,
+    load_mode: Annotated[
+        str | None, typer.Option(help="How the program file is loaded: mmap or file.  [default: mmap]")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Method of the program to run.  [default: the manifest's]")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Number of warm-up runs.  [default: the protocol's]")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Number of timed runs.  [default: the protocol's]")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="With --protocol sustained: how long it runs, in minutes.  [default: 5]")
+    ] = None,
+    max_battery: Annotated[
+        float | None, typer.Option(help="Wait until the battery has at most this temperature, in degrees Celsius.")
+    ] = None,
+    gate_timeout: Annotated[float | None, typer.Option(help="Seconds to wait for the battery to cool down.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Time limit for one program, in seconds.")] = None,
     runner: Annotated[
-        str | None, typer.Option(help="What runs the program, NAME or NAME:PATH; else what suits the bundle.")
+        str | None,
+        typer.Option(help="Runner of the programs, as NAME or NAME:PATH.  [default: the one for the bundle's target]"),
     ] = None,
-    adb: Annotated[str | None, typer.Option(help="The adb program; else $ADB, PATH, the SDK, adbutils.")] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Also trace a run: time per block and operator.")] = False,
+    adb: Annotated[
+        str | None,
+        typer.Option(help="Path of the adb program.  [default: $ADB, PATH, the SDK, adbutils, in this order]"),
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also trace three runs, for the time per block and operator.")
+    ] = False,
     blocks: Annotated[
-        Path | None, typer.Option(help="Instead of bundles: measure each block of this model folder.", metavar="MODEL")
+        Path | None, typer.Option(help="Measure each block of this model folder, in place of bundles.", metavar="MODEL")
     ] = None,
     predict: Annotated[
-        Path | None, typer.Option(help="With --blocks: predict from this saved table, measure nothing.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="With --blocks: predict the latency from this saved table, and measure nothing.", metavar="FILE"
+        ),
     ] = None,
     json: Json = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write a row per measurement here.", metavar="FILE")] = None,
-    samples_csv: Annotated[Path | None, typer.Option(help="Also write a row per timed run.", metavar="FILE")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with plots.", metavar="FILE")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write one row per measurement to this file.", metavar="FILE")
+    ] = None,
+    samples_csv: Annotated[
+        Path | None, typer.Option(help="Also write one row per timed run to this file.", metavar="FILE")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a self-contained page with plots to this file.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Measure exported programs on this host or on phones, and check their outputs."""
+    """Measure the latency of exported programs on this host or on phones, and check their outputs."""
     from mobilevd.commands.bench import BenchFiles, bench_blocks, bench_bundles, choose_protocol
 
     if predict is not None and blocks is None:
@@ -274,15 +337,17 @@ def bench(
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="JSON file of `mobilevd bench`.", metavar="A.json")],
-    after: Annotated[Path, typer.Argument(help="Another one.", metavar="B.json")],
-    threshold: Annotated[str, typer.Option(help="Slowdown that counts as a regression.")] = "5%",
+    before: Annotated[
+        Path, typer.Argument(help="Result of `mobilevd bench --json`, before the change.", metavar="A.json")
+    ],
+    after: Annotated[Path, typer.Argument(help="Result after the change.", metavar="B.json")],
+    threshold: Annotated[str, typer.Option(help="Smallest slowdown that counts as a regression.")] = "5%",
     different_devices: Annotated[
-        bool, typer.Option("--different-devices", help="Compare although the devices differ.")
+        bool, typer.Option("--different-devices", help="Compare results of different devices.")
     ] = False,
     json: Json = None,
 ) -> None:
-    """Tell whether B is slower than A, from the raw samples. Exit code 1 if it is."""
+    """Compare two results by their raw samples. The exit code is 1 if B is slower than A."""
     from mobilevd.commands.compare import compare_files
 
     if compare_files(before, after, threshold, different_devices, json):
@@ -291,10 +356,15 @@ def compare(
 
 @app.command()
 def devices(
-    adb: Annotated[str | None, typer.Option(help="The adb program; else $ADB, PATH, the SDK, adbutils.")] = None,
-    clean: Annotated[str | None, typer.Option(help="Remove all we left on this device.", metavar="SERIAL")] = None,
+    adb: Annotated[
+        str | None,
+        typer.Option(help="Path of the adb program.  [default: $ADB, PATH, the SDK, adbutils, in this order]"),
+    ] = None,
+    clean: Annotated[
+        str | None, typer.Option(help="Remove everything that mobilevd left on this device.", metavar="SERIAL")
+    ] = None,
 ) -> None:
-    """List the phones that adb sees, and what they are."""
+    """List the phones that adb sees, with model, system and state."""
     from mobilevd.commands.devices import clean_device, list_devices
 
     if clean is not None:
@@ -305,20 +375,22 @@ def devices(
 
 @app.command("build-runner")
 def build_runner(
-    abi: Annotated[str, typer.Option(help="arm64-v8a, x86_64, or host for this machine.")] = "arm64-v8a",
+    abi: Annotated[str, typer.Option(help="arm64-v8a, x86_64, or host (this machine).")] = "arm64-v8a",
     executorch: Annotated[
-        Path | None, typer.Option(help="Checkout of ExecuTorch with its submodules.", metavar="DIR")
+        Path | None, typer.Option(help="Checkout of ExecuTorch, with its submodules.", metavar="DIR")
     ] = None,
-    ndk: Annotated[Path | None, typer.Option(help="Android NDK; else $ANDROID_NDK.", metavar="DIR")] = None,
-    vulkan: Annotated[bool, typer.Option("--vulkan", help="With the Vulkan backend.")] = False,
+    ndk: Annotated[
+        Path | None, typer.Option(help="Folder of the Android NDK.  [default: $ANDROID_NDK]", metavar="DIR")
+    ] = None,
+    vulkan: Annotated[bool, typer.Option("--vulkan", help="Include the Vulkan backend.")] = False,
     glibc: Annotated[
-        bool, typer.Option("--glibc", help="Experimental: with glibc from this host, no NDK needed.")
+        bool, typer.Option("--glibc", help="Experimental: bring glibc along from this host, which needs no NDK.")
     ] = False,
     wheel: Annotated[
         Path | None,
-        typer.Option(help="With --glibc: ExecuTorch's wheel for the ABI; else pip gets it.", metavar="FILE"),
+        typer.Option(help="With --glibc: ExecuTorch's wheel for the ABI.  [default: pip downloads it]", metavar="FILE"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, and do nothing.")] = False,
 ) -> None:
     """Build the program that runs models on phones."""
     from mobilevd.commands.build_runner import build_phone_runner
@@ -328,11 +400,17 @@ def build_runner(
 
 @app.command()
 def evaluate(
-    generated: Annotated[Path, typer.Option(help="Folder of generated .mp4 files.")],
-    reference: Annotated[Path, typer.Option(help="Folder of real .mp4 files.")],
-    features: Annotated[str, typer.Option(help="motion, motion:FOLDER or i3d:FILE.")] = "motion",
-    frames: Annotated[int | None, typer.Option(help="Frames of a clip; else those of a generated one.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Their rate; else that of a generated one.")] = None,
+    generated: Annotated[Path, typer.Option(help="Folder of generated clips (.mp4).")],
+    reference: Annotated[Path, typer.Option(help="Folder of real clips (.mp4).")],
+    features: Annotated[
+        str, typer.Option(help="Feature extractor of the distance: motion, motion:FOLDER or i3d:FILE.")
+    ] = "motion",
+    frames: Annotated[
+        int | None, typer.Option(help="Number of frames compared.  [default: the first generated clip's]")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second compared.  [default: the first generated clip's]")
+    ] = None,
     json: Json = None,
 ) -> None:
     """Compare generated clips with real ones, at the size of the generated ones."""
@@ -345,16 +423,23 @@ def evaluate(
 def generate(
     image: Annotated[Path, typer.Option(help="Picture to animate.")],
     out: Annotated[Path, typer.Option(help="Video file to write.")],
-    model: Annotated[Path | None, typer.Option(help="Model folder: run it in PyTorch.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Bundle folder: run its exported programs on this host.")] = None,
-    codec: Annotated[Path | None, typer.Option(help="Codec folder; a run's model knows its own.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Evaluations; 1 is one-step generation.")] = None,
-    height: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels; else the model's own.")] = None,
-    frames_per_chunk: Annotated[int | None, typer.Option(min=1, help="Decoded at once; else the whole clip.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder, to run in PyTorch.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle folder, whose exported programs run on this host.")
+    ] = None,
+    codec: Annotated[Path | None, typer.Option(help="Codec folder.  [default: the run's]")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of sampling steps; 1 is one-step generation.  [default: the run's, or 25]"),
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Size in pixels.  [default: the model's]")] = None,
+    width: Annotated[int | None, typer.Option(help="Size in pixels.  [default: the model's]")] = None,
+    frames_per_chunk: Annotated[
+        int | None, typer.Option(min=1, help="Frames decoded together.  [default: the whole clip]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
-    """Make a clip from a picture, with a model or with an exported bundle."""
+    """Animate a picture, with a model or with an exported bundle."""
     from mobilevd.commands.generate import generate_command
 
     generate_command(
@@ -375,7 +460,7 @@ def generate(
 def report(
     run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
 ) -> None:
-    """Print the table of a finished run, and write its report.md anew."""
+    """Print the table of a finished run, and rewrite its report.md."""
     from mobilevd.commands.report import report_command
 
     report_command(run_folder)
@@ -383,7 +468,7 @@ def report(
 
 @app.command()
 def doctor() -> None:
-    """Tell what this machine has and lacks for a run. Exit code 1 if something is missing."""
+    """Check this machine for what a run needs. The exit code is 1 if something is missing."""
     from rich.console import Console
 
     from mobilevd.commands.doctor import doctor_command

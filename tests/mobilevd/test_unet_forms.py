@@ -159,12 +159,12 @@ def test_a_gate_of_0_removes_a_block_and_a_gate_of_1_changes_nothing() -> None:
     free = run(unet)
     for mixer in unet.time_mixers().values():
         mixer.gate = torch.tensor(1.0)
-    assert relative_error(run(unet), free) < 1e-6
+    assert relative_error(run(unet), free) < 2e-6  # another order of the same sums
     for mixer in unet.time_mixers().values():
         mixer.gate = torch.tensor(0.0)
     spatial = small_unet(temporal_blocks=[])
     spatial.load_state_dict({k: v for k, v in unet.state_dict().items() if k in spatial.state_dict()})
-    assert relative_error(run(unet), run(spatial)) < 1e-6
+    assert relative_error(run(unet), run(spatial)) < 2e-6
     assert relative_error(run(unet), free) > 0.01
 
 

@@ -80,6 +80,9 @@ def session(file: Path, threads: int | None, pack_weights: bool = True) -> Any:
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ONLY
+    # x86 without VNNI adds pairs of 8-bit products in 16 bits, which saturate: 28 dB where other processors, phones among
+    # them, have 52. This takes exact kernels there, and changes nothing elsewhere.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if not pack_weights:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
