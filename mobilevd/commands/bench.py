@@ -162,7 +162,8 @@ def bench_blocks(
     console: Console | None = None,
 ) -> None:
     """The latency table of a model's blocks on one device, or a prediction from a table that was saved."""
-    from mobilevd.commands.block_table import block_table, predict_file, print_block_table, print_prediction
+    from mobilevd.commands.block_display import print_block_table, print_prediction
+    from mobilevd.commands.block_table import block_table, predict_file
 
     console = console or PipeConsole()
     BenchFiles(json).check()

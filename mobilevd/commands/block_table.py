@@ -30,7 +30,6 @@ from export.bundle import Item, write_bundle
 from export.program.program import Program
 from export.targets import parse_target
 from export.targets.base import Target
-from mobilevd.commands.block_display import print_block_table, print_prediction
 from mobilevd.commands.block_rows import (
     check_table,
     cut_program,
@@ -44,8 +43,6 @@ from mobilevd.commands.block_rows import (
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.pipeline.display import Display
-
-__all__ = ["block_table", "predict", "predict_file", "print_block_table", "print_prediction"]
 
 SCHEMA_VERSION = 1
 KIND, PREDICTION = "block-latency-table", "block-latency-prediction"

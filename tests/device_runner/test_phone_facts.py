@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from device_runner.devices.adb import facts
+from device_runner.devices.adb import state as adb_state
 from device_runner.devices.adb.sections import batch, sections
 
 # Beside this file, which pytest's importlib mode does not put on the path.
@@ -66,7 +67,7 @@ def test_one_round_trip_each(tmp_path: Path) -> None:
         calls.append(command)
         return run(command)
 
-    for ask in (facts.describe, facts.platform, facts.read_state):
+    for ask in (facts.describe, facts.platform, adb_state.read_state):
         calls.clear()
         ask(shell)
         assert len(calls) == 1
@@ -142,7 +143,7 @@ def test_this_machine_is_a_linux_device_without_getprop() -> None:
     def shell(command: str) -> str:
         return subprocess.run(["sh", "-c", command], capture_output=True, text=True).stdout
 
-    told, platform, state = facts.describe(shell), facts.platform(shell), facts.read_state(shell)
+    told, platform, state = facts.describe(shell), facts.platform(shell), adb_state.read_state(shell)
     assert platform.system == "linux"
     assert platform.abi in ("x86_64", "arm64-v8a")
     assert told["memory_bytes"] > 1 << 28 and told["logical_cores"] >= 1 and told["abis"] == [platform.abi]
@@ -152,7 +153,7 @@ def test_this_machine_is_a_linux_device_without_getprop() -> None:
 
 def test_only_temperatures_are_temperatures(phone: Phone) -> None:
     """Volts, milliamperes and percent, which a Pixel lists beside them, are left out, and so is what is remembered."""
-    state = facts.read_state(phone("pixel8pro"))
+    state = adb_state.read_state(phone("pixel8pro"))
     assert state["temperatures_c"] == {
         "TPU": 25.0,
         "G3D": 26.0,
@@ -174,7 +175,7 @@ def test_only_temperatures_are_temperatures(phone: Phone) -> None:
 
 
 def test_sensors_that_are_not_there_read_nothing(phone: Phone) -> None:
-    state = facts.read_state(phone("galaxy_a52"))
+    state = adb_state.read_state(phone("galaxy_a52"))
     assert state["temperatures_c"] == {"AP": 25.6, "BAT": 23.8, "LRB": 24.7, "PA": 25.7}
     assert len(state["frequencies_khz"]) == 7, "one core is offline"
     assert (state["battery_percent"], state["charging"], state["battery_saver"]) == (14.0, False, True)
@@ -182,7 +183,7 @@ def test_sensors_that_are_not_there_read_nothing(phone: Phone) -> None:
 
 
 def test_a_hot_phone_says_so(phone: Phone) -> None:
-    state = facts.read_state(phone("redmi_hot"))
+    state = adb_state.read_state(phone("redmi_hot"))
     assert state["thermal_status"] == 3 and state["awake"] is False
     assert state["temperatures_c"]["skin"] == 51.0, "the current value, not the cached 45.2"
     assert state["battery_c"] == 40.4
@@ -192,7 +193,7 @@ def test_a_hot_phone_says_so(phone: Phone) -> None:
 
 def test_before_android_10_the_kernels_zones_speak(phone: Phone) -> None:
     """Whole degrees and thousandths in one phone, a doubled name, an absent sensor; CR LF; denied files."""
-    state = facts.read_state(phone("nexus5x"))
+    state = adb_state.read_state(phone("nexus5x"))
     assert state["temperatures_c"] == {"tsens_tz_sensor0": 34.0, "tsens_tz_sensor0.2": 36.0, "battery": 30.5}
     assert state["thermal_status"] is None
     assert (state["battery_c"], state["charging"], state["battery_saver"]) == (30.5, True, None)
@@ -201,7 +202,7 @@ def test_before_android_10_the_kernels_zones_speak(phone: Phone) -> None:
 
 
 def test_a_phone_without_a_battery_tells_none(phone: Phone) -> None:
-    state = facts.read_state(phone("emulator"))
+    state = adb_state.read_state(phone("emulator"))
     assert (state["battery_c"], state["battery_percent"], state["charging"]) == (None, None, None)
     assert state["temperatures_c"] == {}
 
@@ -211,17 +212,17 @@ def test_error_texts_never_become_facts_or_numbers(phone: Phone) -> None:
     assert facts.describe(shell) == {"logical_cores": 1}
     platform = facts.platform(shell)
     assert (platform.system, platform.abi, platform.emulated) == ("linux", "unknown", None)
-    state = facts.read_state(shell)
+    state = adb_state.read_state(shell)
     del state["time"]
     assert all(value in (None, [], {}) for value in state.values()), state
-    assert facts.parse_series(shell(facts.sampler_script())) == []
+    assert adb_state.parse_series(shell(adb_state.sampler_script())) == []
 
 
 @pytest.mark.parametrize(
     "output", ["", "\n", "garbage", "@mobilevd:sample\nuptime=1.0\tend", "@mobilevd:props", "\0\t"]
 )
 def test_nothing_or_half_an_answer_is_no_error(output: str) -> None:
-    assert facts.read_state(lambda command: output)["battery_c"] is None
+    assert adb_state.read_state(lambda command: output)["battery_c"] is None
     assert isinstance(facts.describe(lambda command: output), dict)
     assert facts.platform(lambda command: output).system == "linux"
 
@@ -230,9 +231,9 @@ def test_nothing_or_half_an_answer_is_no_error(output: str) -> None:
 def test_the_sampler_runs_in_every_shell_again_and_again(tmp_path: Path, shell: list[str]) -> None:
     run = phones.play("pixel8pro", tmp_path, shell)
     # As strict as a shell can be: an unset variable or a failed read ends it.
-    log = run(f"set -eu\nfor i in 1 2 3; do\n{facts.sampler_script()}\ndone")
+    log = run(f"set -eu\nfor i in 1 2 3; do\n{adb_state.sampler_script()}\ndone")
     assert len(log.splitlines()) == 3, "one line a sample"
-    samples = facts.parse_series(log)
+    samples = adb_state.parse_series(log)
     assert len(samples) == 3
     for sample in samples:
         assert sample["uptime_s"] == 86523.17
@@ -245,16 +246,16 @@ def test_the_sampler_in_bare_surroundings(tmp_path: Path) -> None:
     """No dumpsys, nothing in /sys: still one whole line."""
     run = phones.play("emulator", tmp_path)
     (tmp_path / "bin/dumpsys").unlink()
-    (sample,) = facts.parse_series(run(f"set -eu\n{facts.sampler_script()}"))
+    (sample,) = adb_state.parse_series(run(f"set -eu\n{adb_state.sampler_script()}"))
     assert sample["uptime_s"] == 93.21
     assert sample["battery_c"] is None and sample["thermal_status"] is None and sample["temperatures_c"] == {}
 
 
 def test_a_log_that_was_cut_off_keeps_its_whole_lines(phone: Phone) -> None:
     shell = phone("pixel8pro")
-    log = shell(facts.sampler_script()) * 3
+    log = shell(adb_state.sampler_script()) * 3
     for cut in range(0, len(log), 7):
-        samples = facts.parse_series(log[:cut])
+        samples = adb_state.parse_series(log[:cut])
         assert len(samples) == log[:cut].count("\tend")
         assert all(math.isclose(sample["uptime_s"], 86523.17) for sample in samples)
 

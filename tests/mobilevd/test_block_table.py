@@ -12,13 +12,8 @@ import pytest
 from rich.console import Console
 
 from device_runner.protocol.protocol import Protocol
-from mobilevd.commands.block_table import (
-    block_table,
-    predict,
-    predict_file,
-    print_block_table,
-    print_prediction,
-)
+from mobilevd.commands.block_display import print_block_table, print_prediction
+from mobilevd.commands.block_table import block_table, predict, predict_file
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.temporal_pruning import keep_temporal_blocks

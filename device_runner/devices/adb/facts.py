@@ -11,10 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from device_runner.devices.adb.sections import batch, sections
-from device_runner.devices.adb.state import parse_series, read_state, sampler_script
 from device_runner.devices.job import Platform
-
-__all__ = ["describe", "parse_series", "platform", "read_state", "sampler_script"]
 
 Shell = Callable[[str], str]
 """Runs one command string on the device and gives what it printed."""
