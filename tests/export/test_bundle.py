@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from device_runner.bundle.manifest import FileEntry, Manifest, TensorEntry
+from device_runner.bundle.read import read_manifest
 from export.bundle import export_bundle
 from export.generator.one_step import OneStepGenerator, OneStepSettings
 from export.program.parity import Parity, compare
@@ -70,6 +71,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, 
 def test_the_manifest_describes_every_file(exported: tuple[Path, Manifest, SpatioTemporalUNet]) -> None:
     folder, manifest, model = exported
     assert json.loads((folder / "manifest.json").read_text()) == manifest.to_json()
+    assert read_manifest(folder) == manifest
     there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {"manifest.json"}
     assert set(manifest.files) == there
     for name, entry in manifest.files.items():

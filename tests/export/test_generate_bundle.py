@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import mobilevd.cli
 from device_runner.bundle.manifest import Manifest
-from device_runner.bundle.read import read_bundle
+from device_runner.bundle.read import read_bundle, read_manifest
 from device_runner.errors import RunnerError
 from export.bundle import Item, describe_model, write_bundle
 from export.codec.decoders import TEMPORAL_CHUNK
@@ -132,6 +132,7 @@ def test_the_manifest_says_how_a_clip_is_made(tiny: Made) -> None:
     assert entry["added_time_ids"] == pytest.approx([4, 127, 0.3])
     assert [draw["name"] for draw in entry["random"]["draws"]] == ["noise", "picture_noise"]
     assert entry["frames"] == {"count": 5, "height": 16, "width": 24, "range": [-1, 1], "fps": 5}
+    assert read_manifest(tiny.bundle) == tiny.manifest
 
 
 def invoke(*arguments: object):
@@ -177,6 +178,13 @@ def test_bundles_that_cannot_be_used(tiny: Made, svd: Made, tmp_path: Path, monk
     refused(edited(tiny, tmp_path / "b", lambda manifest: manifest.pop("pipeline")), "pipeline does not say")
     refused(edited(tiny, tmp_path / "c", lambda m: m["pipeline"].pop("added_time_ids")), "pipeline does not say")
     refused(edited(tiny, tmp_path / "d", lambda m: m.update(target="tpu")), "unknown target 'tpu'")
+    refused(
+        edited(tiny, tmp_path / "f", lambda m: m["pipeline"]["augmented_picture"].update(noise_aug_strength="0.3")),
+        "pipeline.augmented_picture.noise_aug_strength must be a number, not '0.3'",
+    )
+    without_rate = edited(tiny, tmp_path / "g", lambda m: m["model"].pop("fps"))
+    result = invoke("--bundle", without_rate, "--image", tiny.picture, "--out", tmp_path / "cat.mp4")
+    assert result.exit_code == 2 and "manifest.json: model.fps is missing" in result.stderr
     refused(
         edited(svd, tmp_path / "e", lambda m: m["programs"].pop("decoder_rest")),
         "'decoder_rest' is not a program of the bundle",
