@@ -1,4 +1,4 @@
-"""The one exception of this package: the command line prints its text alone, without a traceback."""
+"""The exceptions of this package; the command line prints their text alone, without a traceback."""
 
 
 class RunnerError(Exception):
@@ -9,4 +9,4 @@ class RunnerError(Exception):
 
 
 class DeviceGone(RunnerError):
-    """A device that does not answer any more: nothing further can be measured on it in this call."""
+    """A device that no longer answers: nothing further can be measured on it in this call."""

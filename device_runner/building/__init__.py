@@ -1,1 +1,1 @@
-"""Builds the C++ runner: for this host, for Android, and as a bundle of its own with all libraries it needs."""
+"""Builds the C++ runner: for this host, for Android, and as a self-contained folder with all libraries it needs."""

@@ -1,4 +1,4 @@
-"""Builds the runner for Android: ExecuTorch from its sources with the NDK, then the runner with what that installs."""
+"""Builds the runner for Android: first ExecuTorch from its sources with the NDK, then the runner against that build."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from device_runner.errors import RunnerError
 
 KIND = "android"
 PLATFORM = "android-26"
-"""Android 8.0, what ExecuTorch's own builds for Android ask for."""
+"""Android 8.0, the API level that ExecuTorch's own Android builds ask for."""
 LEAST_NDK = 22
-"""The first whose C++ library has std::filesystem, which the runner uses."""
+"""Oldest NDK release whose C++ library has std::filesystem, which the runner uses."""
 TOOLCHAIN = "build/cmake/android.toolchain.cmake"
 BUILD_TIMEOUT_S = 4 * 3600
-# On top of ExecuTorch's preset, which is made for an app: no JNI and nothing of language models, but the tracer; its log
-# goes to stderr, where the device's logcat would keep it from us.
+# Changes to ExecuTorch's preset, which is made for an app: no JNI and no language models, but the event tracer. The log
+# goes to stderr, because logcat would keep it on the device.
 OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
     "ANDROID_PLATFORM": PLATFORM,
@@ -34,9 +34,9 @@ OPTIONS = {
     "EXECUTORCH_ENABLE_EVENT_TRACER": "ON",
     "EXECUTORCH_BUILD_DEVTOOLS": "ON",
     "EXECUTORCH_BUILD_XNNPACK": "ON",
-    # As in the wheel, so that both measure the same: its preset (tools/cmake/preset/pybind.cmake) sets neither, and these
-    # are ExecuTorch's defaults. The preset for Android has the cache of packed weights on, which puts a lock around every
-    # call of the delegate and saves only where programs share weights.
+    # As in the wheel, so that both measure the same: its preset (tools/cmake/preset/pybind.cmake) sets neither, and
+    # these are ExecuTorch's defaults. The Android preset turns the cache of packed weights on; it puts a lock around
+    # every call of the delegate and saves memory only where programs share weights.
     "EXECUTORCH_XNNPACK_ENABLE_WEIGHT_CACHE": "OFF",
     "EXECUTORCH_XNNPACK_SHARED_WORKSPACE": "ON",
     "EXECUTORCH_BUILD_EXTENSION_DATA_LOADER": "ON",
@@ -58,7 +58,7 @@ Commands = tuple[tuple[str, ...], ...]
 
 
 def find_android_runner(abi: str, cache_dir: Path | str | None = None) -> Path | None:
-    """The folder of the runner that was built for that processor; None: none was, or from another source."""
+    """The folder of the runner built for the processor `abi`; None if there is none built from the current source."""
     return find_runner(KIND, abi, cache_dir)
 
 
@@ -71,17 +71,17 @@ def build_android(
     cache_dir: Path | str | None = None,
     dry_run: bool = False,
 ) -> Built:
-    """Build the runner for Android into the cache; nothing if it is there. ExecuTorch takes minutes, once.
+    """Build the runner for Android into the cache, unless it is there already. ExecuTorch takes minutes, once.
 
     Args:
         abi: `arm64-v8a` (phones) or `x86_64` (emulators): those that ExecuTorch has presets for.
         executorch_dir: a checkout of ExecuTorch with its submodules, in a folder named `executorch`.
         ndk_dir: Android's native development kit.
-        vulkan: with the backend for the phone's graphics processor too (needs `glslc` on PATH).
-        dry_run: only check the arguments and tell the commands.
+        vulkan: also build the backend for the phone's graphics processor (needs `glslc` on PATH).
+        dry_run: only check the arguments and return the commands.
 
-    Raises `RunnerError`: unknown abi, no NDK or no checkout there, no CMake or Ninja, or a step that fails (its first
-    error and the path of the log).
+    Raises `RunnerError`: unknown abi, no NDK or no checkout in the folder given, no CMake or Ninja, or a step that
+    fails (with its first error and the path of the log).
     """
     if abi not in ANDROID_ABIS:
         raise RunnerError(f"unknown abi {abi!r}; known: {', '.join(ANDROID_ABIS)}")
@@ -136,7 +136,7 @@ def build_android(
 
 
 def check_ndk(ndk: Path) -> str:
-    """The NDK's revision; `RunnerError` if there is none or it is too old."""
+    """The NDK's revision; raises `RunnerError` if there is no NDK or it is too old."""
     properties = ndk / "source.properties"
     try:
         match = re.search(r"^Pkg\.Revision\s*=\s*(([0-9]+)\.[^\s]*)", properties.read_text(), re.MULTILINE)
@@ -153,9 +153,9 @@ def check_ndk(ndk: Path) -> str:
 
 
 def check_checkout(executorch: Path, abi: str) -> tuple[str, tuple[str, ...]]:
-    """The version of a checkout of ExecuTorch, and what the user should know of it.
+    """The version of an ExecuTorch checkout, and notes for the user about it.
 
-    Raises `RunnerError` for a folder that is none, or lacks its submodules or a preset for the processor.
+    Raises `RunnerError` for a folder that is no checkout, or that lacks its submodules or a preset for the processor.
     """
     try:
         version = (executorch / "version.txt").read_text().strip()
@@ -247,7 +247,7 @@ def _tool(name: str, version: str) -> str:
 
 
 def _commit(executorch: Path) -> str:
-    """Of the checkout; empty for an unpacked archive."""
+    """The commit of the checkout; empty for an unpacked archive."""
     git = shutil.which("git")
     if git is None or not (executorch / ".git").exists():
         return ""

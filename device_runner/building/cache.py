@@ -1,4 +1,4 @@
-"""The folder that built runners are kept in, each in a folder named by all that decides what it is."""
+"""The cache of built runners: one folder per runner, named by a hash of everything that decides the build."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any
 from device_runner.errors import RunnerError
 
 RECORD = "build.json"
-"""Beside every built runner: what it was made of."""
+"""Name of the file beside every built runner that records what it was built from."""
 
 
 def default_cache_dir() -> Path:
-    """`$MOBILEVD_CACHE`, else `~/.cache/mobilevd`."""
+    """The default cache folder: `$MOBILEVD_CACHE`, else `~/.cache/mobilevd`."""
     return Path(os.environ.get("MOBILEVD_CACHE") or Path.home() / ".cache" / "mobilevd").absolute()
 
 
 def cache_folder(cache_dir: Path | str | None) -> Path:
-    """That folder, or the default one."""
+    """The given cache folder, absolute; the default one for None."""
     return Path(cache_dir).absolute() if cache_dir is not None else default_cache_dir()
 
 
 def key_of(record: dict[str, Any]) -> str:
-    """Hash of a record, short enough for a folder's name."""
+    """The hash of a record, short enough for a folder's name."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], None]) -> Path:
-    """The folder, filled by `fill(temporary folder)` unless it is there; `record` becomes its `build.json`.
+    """Return the folder; unless it exists, fill it by `fill(temporary folder)` and write `record` as its `build.json`.
 
-    It is made under another name and renamed, so that a build that was killed, or two at once, never leave a
+    The folder is made under another name and renamed, so that neither a killed build nor two builds at once leave a
     half-written one. Raises `RunnerError` if it cannot be written.
     """
     if (folder / RECORD).is_file():
@@ -65,7 +65,7 @@ def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], Non
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What a runner in that folder was made of; empty where nothing says so."""
+    """The record of what the runner in a folder was built from; empty if there is none."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):

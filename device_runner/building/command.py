@@ -1,4 +1,4 @@
-"""What `mobilevd build-runner` does."""
+"""The work of the command `mobilevd build-runner`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def build_runner_command(
     Args:
         abi: `host` for this machine, else Android's name of a processor.
         executorch: checkout of ExecuTorch, for Android.
-        ndk: for Android; None takes the first of `NDK_VARIABLES` that is set.
-        glibc: with the libraries of a wheel and a C library of its own, in place of a build for Android.
-        wheel: for `glibc`: of ExecuTorch for that processor; None: the installed one, or pip downloads it.
-        vulkan: for Android: with the Vulkan backend.
-        dry_run: only tell what would be done.
+        ndk: folder of the NDK, for Android; None takes the first of `NDK_VARIABLES` that is set.
+        glibc: build with the libraries of a wheel and a bundled C library, instead of a build for Android.
+        wheel: ExecuTorch wheel for the processor, with `glibc`; None takes the installed one, or pip downloads it.
+        vulkan: build the Vulkan backend too, for Android.
+        dry_run: only return what would be done.
 
-    Raises `RunnerError` for options that do not go together, and as the build itself does.
+    Raises `RunnerError` for options that do not go together, and where the build itself raises it.
     """
     for option, value, needed in (
         ("--executorch", executorch, not glibc),
@@ -69,7 +69,7 @@ def build_runner_command(
 
 
 def describe_built(built: Built) -> list[str]:
-    """Lines for a person: what was done or would be, where it lies, and what to know of it."""
+    """Lines for the user: what was or would be done, where the result lies, and the notes on it."""
     lines = [shlex.join(command) for command in built.commands] if built.dry_run else []
     if built.dry_run:
         lines.append(f"would make {built.folder}")

@@ -1,7 +1,7 @@
-"""Builds the runner with the libraries of a wheel and a C library of its own (experimental).
+"""Builds the runner with the libraries of a wheel and a bundled C library (experimental).
 
-The folder needs nothing of the system that it runs on but the kernel: the loader is started by name and told where all
-libraries lie. So it also runs where there is no C library, or another one (Android's), or an older one.
+The folder needs nothing of the system that it runs on but the kernel: the loader is started by its path and told where
+all libraries lie. So the runner also works where there is no C library, another one (Android's), or an older one.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ KIND = "glibc"
 
 
 def find_glibc_runner(abi: str, cache_dir: Path | str | None = None) -> Path | None:
-    """The folder of the runner that was built for that processor; None: none was, or from another source."""
+    """The folder of the runner built for the processor `abi`; None if there is none built from the current source."""
     return find_runner(KIND, abi, cache_dir)
 
 
 def build_glibc(
     abi: str, wheel: Path | str | None = None, *, cache_dir: Path | str | None = None, dry_run: bool = False
 ) -> Built:
-    """Build the runner for a processor with all libraries it needs, into the cache; nothing if it is there.
+    """Build the runner for a processor, with all libraries it needs, into the cache, unless it is there already.
 
     Args:
         abi: `x86_64` or `arm64-v8a`.
-        wheel: of ExecuTorch for Linux on that processor; None takes the installed package where it is this machine's
+        wheel: ExecuTorch wheel for Linux on that processor; None takes the installed package if this machine has that
             processor, else pip downloads the wheel of the installed version.
-        dry_run: only tell the commands; nothing is downloaded or written.
+        dry_run: only return the commands; nothing is downloaded or written.
 
     Raises `RunnerError`: unknown processor, no compiler for it, a wheel that is not one, a compile error, or a library
     that is not found.
@@ -96,9 +96,9 @@ def build_glibc(
 
 
 def collect_libraries(folder: Path, wheel_libraries: Path, compiler: Sequence[str], loader: str) -> None:
-    """Put the loader, and every library that the program in `folder` needs, directly or not, beside it.
+    """Copy the loader and all libraries that the program in `folder` needs, directly or indirectly, into that folder.
 
-    Raises `RunnerError` for one that is neither in the wheel nor among the compiler's.
+    Raises `RunnerError` for a library that neither the wheel nor the compiler has.
     """
     todo = [loader, *_needed(folder / PROGRAM)]
     while todo:
@@ -116,19 +116,19 @@ def collect_libraries(folder: Path, wheel_libraries: Path, compiler: Sequence[st
 
 
 def _needed(file: Path) -> list[str]:
-    """Names of the libraries that an ELF file says it needs."""
+    """Names of the libraries that an ELF file lists as needed."""
     readelf = shutil.which("readelf")
     if readelf is None:
         raise RunnerError("readelf is not on PATH; it finds the libraries that the runner needs (package binutils)")
     result = subprocess.run([readelf, "-dW", str(file)], capture_output=True, text=True, errors="replace")
     if result.returncode != 0:
         raise RunnerError(f"{file}: readelf cannot read it: {result.stderr.strip().splitlines()[-1:]}")
-    # A name with a slash would be a path on the machine where the library was made.
+    # A name with a slash would be a path on the machine that built the library.
     return [name for name in re.findall(r"\(NEEDED\).*\[([^\]]+)\]", result.stdout) if "/" not in name]
 
 
 def _compiler(abi: str) -> list[str]:
-    """A C++ compiler for that processor."""
+    """The command of a C++ compiler for the processor `abi`."""
     if builds_natively(abi):
         return find_compiler()
     name = f"{GLIBC_ABIS[abi].machine}-linux-gnu-g++"
@@ -140,14 +140,14 @@ def _compiler(abi: str) -> list[str]:
 
 
 def _compiler_file(compiler: Sequence[str], name: str) -> Path | None:
-    """Where a compiler has a library of its own system; it repeats the name for one that it does not have."""
+    """Path of one of the compiler's system libraries; None if it has none (it then prints the name back)."""
     result = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True)
     path = Path(result.stdout.strip())
     return path if result.returncode == 0 and path.is_absolute() and path.is_file() else None
 
 
 def _libc(compiler: Sequence[str], abi: str) -> str:
-    """Version of the C library that goes with the program."""
+    """Version of the C library that is bundled with the program."""
     library = _compiler_file(compiler, "libc.so.6")
     if library is None:
         raise RunnerError(f"{compiler[0]} has no libc.so.6, so a runner for {abi} cannot bring one with it")

@@ -11,10 +11,10 @@ from device_runner.building.toolchain import compile_runner, find_toolchain
 
 
 def build_host_runner(cache_dir: Path | str | None = None) -> Path:
-    """The runner for this host, compiled on first use (seconds) and found in the cache afterwards.
+    """The runner for this host, compiled on first use (seconds) and taken from the cache afterwards.
 
     The program lies in a folder named by the hash of its source, the ExecuTorch version and folder, and the
-    compiler; `build.json` beside it says which these were.
+    compiler; `build.json` beside it records these.
 
     Raises `RunnerError`: no compiler, no ExecuTorch, a compile error (its first error line and the path of
     the log), or a cache folder that cannot be written.

@@ -1,4 +1,4 @@
-"""Names that a processor has in Android, in compilers and in wheels, and how the runner's folders are found again."""
+"""Names of a processor in Android, in compilers and in wheels; and the lookup of the runner's folders."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PROGRAM = "runner"
 
 @dataclass(frozen=True)
 class GlibcAbi:
-    """What a processor is called outside Android."""
+    """Names of a processor outside Android."""
 
     machine: str
-    """As in the names of compilers (`aarch64-linux-gnu-g++`) and of wheels (`manylinux_2_28_aarch64`)."""
+    """Name in compilers (`aarch64-linux-gnu-g++`) and in wheels (`manylinux_2_28_aarch64`)."""
     loader: str
-    """Of its C library: the program that loads others."""
+    """File name of its C library's dynamic loader, the program that loads others."""
 
 
 GLIBC_ABIS = {
@@ -32,34 +32,34 @@ ANDROID_ABIS = ("arm64-v8a", "armeabi-v7a", "x86_64", "x86")
 
 @dataclass(frozen=True)
 class Built:
-    """What building a runner did, or in a dry run would do."""
+    """The result of building a runner, or in a dry run the plan."""
 
     folder: Path
-    """Holds the program `runner`, the libraries it needs, and `build.json`."""
+    """Folder with the program `runner`, the libraries it needs, and `build.json`."""
     commands: tuple[tuple[str, ...], ...] = ()
-    """In order."""
+    """Commands of the build, in order."""
     files: tuple[str, ...] = ()
-    """In `folder`; empty in a dry run."""
+    """Names of the files in `folder`; empty in a dry run."""
     size_bytes: int = 0
     from_cache: bool = False
     dry_run: bool = False
     notes: tuple[str, ...] = field(default=())
-    """What the user should know of this build."""
+    """Notes for the user about this build."""
 
 
 def host_abi() -> str:
-    """Android's name of this machine's processor; the machine's own where Android has none."""
+    """Android's name of this machine's processor; the system's own name if Android has none."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64-v8a", "arm64": "arm64-v8a"}.get(machine, machine)
 
 
 def builds_natively(abi: str) -> bool:
-    """This machine's own compiler, and the ExecuTorch installed on it, are for Linux on that processor."""
+    """True if this machine's own compiler and installed ExecuTorch are for Linux on the processor `abi`."""
     return abi == host_abi() and platform.system() == "Linux"
 
 
 def find_runner(kind: str, abi: str, cache_dir: Path | str | None) -> Path | None:
-    """The newest folder of that kind (`android`, `glibc`) for that processor, built from the source as it is now."""
+    """The newest folder of a kind (`android`, `glibc`) for a processor, built from the current source, or None."""
     source = source_sha256()
     found = [
         folder
@@ -70,6 +70,6 @@ def find_runner(kind: str, abi: str, cache_dir: Path | str | None) -> Path | Non
 
 
 def describe_folder(folder: Path) -> tuple[tuple[str, ...], int]:
-    """Names and size together of the files in a built runner's folder."""
+    """Names of the files in a built runner's folder, and their total size in bytes."""
     files = sorted(path for path in folder.iterdir() if path.name != RECORD)
     return tuple(path.name for path in files), sum(path.stat().st_size for path in files)

@@ -1,4 +1,4 @@
-"""The compilers, the installed ExecuTorch and the runner's source: all that decides what a built runner is."""
+"""The compilers, the installed ExecuTorch and the runner's source: everything that decides a build of the runner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCE_FOLDER = Path(__file__).parent.parent / "runner"
 SOURCE = "runner.cpp"
 COMPILERS = ("c++", "g++", "clang++")
 LIBRARIES = ("", "_threadpool", "_kernels_optimized", "_kernels_quantized", "_backend_xnnpack", "_etdump")
-# The definitions as in the wheel's own CMake config: its vendored c10 headers and its libraries need them.
+# The definitions are those of the wheel's own CMake config: its vendored c10 headers and its libraries need them.
 FLAGS = (
     "-std=c++17",
     "-O2",
@@ -34,7 +34,7 @@ COMPILE_TIMEOUT_S = 300
 
 @dataclass(frozen=True)
 class Toolchain:
-    """All that decides what a runner built against a wheel is; the cache is keyed by its hash."""
+    """Everything that decides a build of the runner against a wheel; its hash is the cache's key."""
 
     executorch: str
     executorch_folder: str
@@ -63,7 +63,7 @@ def find_toolchain() -> Toolchain:
 
 
 def source_sha256() -> str:
-    """Of all files that decide what is compiled, with their names."""
+    """Hex SHA-256 of the names and contents of all files that decide what is compiled."""
     digest = hashlib.sha256()
     for path in [SOURCE_FOLDER / SOURCE, SOURCE_FOLDER / "CMakeLists.txt", *sorted(SOURCE_FOLDER.glob("*.h"))]:
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
@@ -71,7 +71,7 @@ def source_sha256() -> str:
 
 
 def installed_executorch() -> Path:
-    """Folder of the installed package executorch, which has all that the runner is built against."""
+    """Folder of the installed package executorch, which holds everything the runner is built against."""
     spec = importlib.util.find_spec("executorch")
     if spec is None or not spec.submodule_search_locations:
         raise RunnerError("the runner is built against the package executorch, which is not installed: pip install it")
@@ -81,7 +81,7 @@ def installed_executorch() -> Path:
 
 
 def installed_version() -> str:
-    """Of the installed package executorch."""
+    """Version of the installed package executorch."""
     try:
         return importlib.metadata.version("executorch")
     except importlib.metadata.PackageNotFoundError:
@@ -89,7 +89,7 @@ def installed_version() -> str:
 
 
 def check_executorch(folder: Path) -> None:
-    """Raises `RunnerError` for a package without the headers or libraries that the runner needs."""
+    """Raise `RunnerError` for a package without the headers or libraries that the runner needs."""
     headers = folder / "include" / "executorch"
     needed = [
         headers / "extension" / "module" / "module.h",
@@ -102,7 +102,7 @@ def check_executorch(folder: Path) -> None:
 
 
 def libraries(folder: Path) -> list[Path]:
-    """Those of a package's libraries that the runner is linked with."""
+    """The libraries of a package that the runner is linked with."""
     return [folder / "lib" / f"libexecutorch{suffix}.so" for suffix in LIBRARIES]
 
 
@@ -121,7 +121,7 @@ def find_compiler() -> list[str]:
 
 
 def compiler_version(compiler: Sequence[str]) -> str:
-    """The first line that it says of itself."""
+    """The first line that a compiler prints for `--version`."""
     try:
         result = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -132,7 +132,7 @@ def compiler_version(compiler: Sequence[str]) -> str:
 
 
 def compile_command(toolchain: Toolchain, output: Path, rpath: str) -> list[str]:
-    """Compile and link in one step; the program finds the wheel's libraries by its rpath."""
+    """The command that compiles and links in one step; the program finds the wheel's libraries by its rpath."""
     folder = Path(toolchain.executorch_folder)
     include = folder / "include"
     c10 = include / "executorch" / "runtime" / "core" / "portable_type" / "c10"
@@ -143,12 +143,12 @@ def compile_command(toolchain: Toolchain, output: Path, rpath: str) -> list[str]
 
 
 def compile_runner(toolchain: Toolchain, output: Path, rpath: str, log: Path) -> None:
-    """Compile; `RunnerError` gives the first error's line and the path of the log."""
+    """Compile the runner; `RunnerError` gives the first error's line and the path of the log."""
     run_logged(compile_command(toolchain, output, rpath), log, "the runner could not be built", COMPILE_TIMEOUT_S)
 
 
 def run_logged(command: Sequence[str], log: Path, failure: str, timeout_s: float) -> None:
-    """Run a step of a build; where it fails, `log` gets all of its output and `RunnerError` its first error's line."""
+    """Run a step of a build; if it fails, write its output to `log` and raise `RunnerError` with its first error."""
     try:
         result = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout_s
@@ -167,10 +167,10 @@ def run_logged(command: Sequence[str], log: Path, failure: str, timeout_s: float
 
 
 def _first_error(text: str) -> str:
-    """The first line of a compiler's or CMake's output that says what is wrong; else its first line."""
+    """The first line of a compiler's or CMake's output that names an error; else its first line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines):
-        if line.startswith("CMake Error"):  # says where; what is wrong comes in the lines below it
+        if line.startswith("CMake Error"):  # names the place; the error itself is in the lines below it
             return " ".join(lines[number : number + 3])
         if re.search(r"\berror\b|undefined reference", line, re.IGNORECASE):
             return line

@@ -1,4 +1,4 @@
-"""Unpacks headers and libraries of an ExecuTorch wheel, for a processor that is not this machine's."""
+"""Unpacks headers and libraries of an ExecuTorch wheel for a processor other than this machine's."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from device_runner.errors import RunnerError
 
 PARTS = ("executorch/include/", "executorch/lib/")
 MAX_BYTES = 4 << 30
-"""Unpacked; ExecuTorch's headers and libraries are a hundredth of that."""
+"""Limit of the unpacked size; ExecuTorch's headers and libraries take a hundredth of it."""
 DOWNLOAD_TIMEOUT_S = 1800
 
 
 def download_command(version: str, abi: str, folder: Path) -> list[str]:
-    """pip's command that puts the wheel of that version for that processor into a folder."""
+    """The pip command that downloads the wheel of a version for a processor into a folder."""
     options = [
         "--no-deps",
         "--only-binary=:all:",
@@ -35,7 +35,7 @@ def download_command(version: str, abi: str, folder: Path) -> list[str]:
 
 
 def _pip() -> list[str]:
-    """pip of this Python, else one on PATH: some virtual environments have none of their own."""
+    """The command of this Python's pip, else of one on PATH: some virtual environments have no pip of their own."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     for name in ("pip3", "pip"):
@@ -47,7 +47,7 @@ def _pip() -> list[str]:
 def download_wheel(version: str, abi: str, cache: Path) -> Path:
     """The wheel, downloaded into the cache unless it is there.
 
-    Raises `RunnerError` with pip's first error; the wheel can then be given as a file.
+    Raises `RunnerError` with pip's first error; the user can then give the wheel as a file.
     """
     folder = cache / "wheels"
     pattern = f"executorch-{version}-*{GLIBC_ABIS[abi].machine}.whl"
@@ -62,7 +62,7 @@ def download_wheel(version: str, abi: str, cache: Path) -> Path:
 
 
 def wheel_version(wheel: Path, abi: str) -> str:
-    """The version in a wheel's name; `RunnerError` if it is not ExecuTorch's, or not for that processor."""
+    """The version in a wheel's name; raises `RunnerError` if it is not ExecuTorch's, or not for that processor."""
     match = re.fullmatch(r"executorch-([0-9][0-9A-Za-z.+_!]*)-[^-]+-[^-]+-([^-]+)\.whl", wheel.name)
     if match is None:
         raise RunnerError(f"{wheel}: not an ExecuTorch wheel, whose name is executorch-VERSION-...-PLATFORM.whl")
@@ -75,8 +75,8 @@ def wheel_version(wheel: Path, abi: str) -> str:
 def unpacked_wheel(wheel: Path, cache: Path) -> Path:
     """The folder `executorch` of a wheel with its headers and libraries, unpacked into the cache once.
 
-    Raises `RunnerError`: not a wheel, an entry that would leave the folder or is a link, or one without what the
-    runner needs.
+    Raises `RunnerError`: not a wheel, an entry that is a link or would leave the folder, or a wheel without the files
+    that the runner needs.
     """
     try:
         with wheel.open("rb") as file:
@@ -93,7 +93,7 @@ def unpacked_wheel(wheel: Path, cache: Path) -> Path:
 
 
 def unpack(wheel: Path, folder: Path) -> None:
-    """Unpack the `PARTS` of a wheel; nothing is written that the checks of any entry refuse."""
+    """Unpack the `PARTS` of a wheel; writes nothing if the checks refuse any entry."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():

@@ -1,1 +1,1 @@
-"""The bundle, a folder with programs and all that is known of them: its manifest, and reading and checking its files."""
+"""The bundle, a folder of programs and all that is known of them: its manifest, and reading and checking its files."""

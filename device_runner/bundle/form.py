@@ -1,7 +1,7 @@
-"""Frozen dataclasses as JSON objects: each field is a key, written in their order and read with errors that name the key.
+"""Frozen dataclasses as JSON objects: each field is a key, written in field order; errors while reading name the key.
 
-A field without a default must be there. One that has its default is left out; if it is marked `NULL` it is written as null,
-unless its object has nothing else to say. Keys that no field is for are passed over: a later version may have written them.
+A field without a default is required. A field that has its default is left out; one marked `NULL` is written as null,
+unless its object has nothing else to say. Unknown keys are ignored: a later version may have written them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 NULL = "null"
-"""Metadata of a field that may be null."""
+"""Metadata of a field that may be null in JSON."""
 KEY = "key"
-"""Metadata of a field whose key is no name in Python."""
+"""Metadata of a field whose JSON key is no Python name."""
 KINDS: dict[Any, tuple[Any, str]] = {
     str: (str, "a text"),
     int: (int, "a whole number"),
@@ -24,11 +24,11 @@ KINDS: dict[Any, tuple[Any, str]] = {
     tuple: (list, "a list"),
     dict: (dict, "an object"),
 }
-"""What a field's type is in JSON, and how an error calls it."""
+"""Field type -> the Python type of the decoded JSON, and its name in error messages."""
 
 
 class FormError(ValueError):
-    """A value that does not fit its place, which is the keys that lead to it: "" is the whole document."""
+    """A value that does not fit its place; `place` is the path of keys to it, "" for the whole document."""
 
     def __init__(self, place: str, text: str) -> None:
         super().__init__(f"{place or 'the whole'} {text}")
@@ -36,10 +36,10 @@ class FormError(ValueError):
 
 
 class JsonObject:
-    """Base of the dataclasses that are objects in JSON.
+    """Base of the dataclasses that are JSON objects.
 
-    Fields are texts (not empty), numbers (finite), true or false, other such objects, tuples of one kind, dictionaries by
-    text, or one of these `| None`. What else must hold a class checks in `__post_init__`, raising `FormError`.
+    Fields are texts (not empty), numbers (finite), true or false, other such objects, tuples of one kind, dictionaries
+    with text keys, or one of these `| None`. A class checks further conditions in `__post_init__`, raising `FormError`.
     """
 
     def to_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ Read = TypeVar("Read", bound=JsonObject)
 
 
 def read_object(kind: type[Read], value: Any, place: str = "") -> Read:
-    """An object of `kind` from decoded JSON.
+    """Read an object of `kind` from decoded JSON.
 
     Raises `FormError`: a key is missing, or a value is not of its field's type.
     """
@@ -77,7 +77,7 @@ class _Field(NamedTuple):
     name: str
     key: str
     hint: Any
-    """Without `| None`: in JSON a value is there or not."""
+    """Type without `| None`: in JSON a value is present or absent."""
     null: bool
     default: Any
 

@@ -1,4 +1,4 @@
-"""What files hold, by SHA-256, hashed again only where the file system does not vouch that nothing changed."""
+"""SHA-256 of files, computed again only where the file system cannot show that a file is unchanged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from device_runner.bundle.manifest import FileEntry
 
 SETTLED_NS = 2_000_000_000
-"""Two changes within a file system's clock tick leave one time stamp (10 ms on ext4, 2 s on FAT): a stamp younger than
-this when it was noted may hide a later change."""
+"""Age from which a time stamp is settled. Two changes within one clock tick of a file system leave the same stamp
+(10 ms on ext4, 2 s on FAT), so a stamp that is younger when noted may hide a later change."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the file system says of a file; it moves with every write and with every file renamed into its place."""
+    """The file system's record of a file; it changes with every write and when a file is renamed into its place."""
 
     device: int
     inode: int
@@ -27,20 +27,20 @@ class Stamp:
 
     @property
     def settled(self) -> bool:
-        """An equal stamp later on means equal content, if this holds when the stamp is noted."""
+        """True if the stamp is old enough, when noted, for an equal stamp later to mean equal content."""
         return max(self.modified_ns, self.changed_ns) + SETTLED_NS < time.time_ns()
 
 
 @dataclass(frozen=True)
 class CheckedFile(FileEntry):
-    """What the manifest says of a file's content, and the stamp that the file had when this was found to be so."""
+    """The manifest's entry of a file, and the file's stamp when its content was found to match."""
 
     stamp: Stamp | None = field(default=None, compare=False)
-    """None: it was too young to vouch for the content."""
+    """None if the stamp was too young to prove that the content is unchanged."""
 
 
 def stamp_of(path: Path) -> Stamp:
-    """The stamp of a file, links followed; `OSError` if there is none."""
+    """The stamp of a file, following links; raises `OSError` if there is none."""
     told = os.stat(path)
     return Stamp(told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
 
@@ -55,7 +55,7 @@ _hashed: dict[tuple[Path, Stamp], str] = {}
 
 
 def sha256_once(path: Path) -> str:
-    """Hex SHA-256 of a file, from memory if this process hashed it before and it did not change since."""
+    """Hex SHA-256 of a file, from memory if this process hashed it before and it has not changed since."""
     stamp = stamp_of(path)
     if (path, stamp) in _hashed:
         return _hashed[path, stamp]
@@ -66,7 +66,7 @@ def sha256_once(path: Path) -> str:
 
 
 def changed_since(path: Path, entry: CheckedFile) -> bool:
-    """A file does not hold (any more) what the manifest says of it, or is gone."""
+    """True if a file is gone or no longer has the content that its manifest entry gives."""
     try:
         stamp = stamp_of(path)
         if stamp.size_bytes != entry.size_bytes:

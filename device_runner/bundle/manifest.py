@@ -1,6 +1,6 @@
-"""The manifest of a bundle, `manifest.json`: all its keys, for the export that writes it and for everyone who reads it.
+"""The manifest of a bundle, `manifest.json`: all its keys, for the export that writes it and for every reader.
 
-What measuring does not need may be missing; it is None then.
+Fields that measuring does not need may be missing; they are None then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DTYPE_BYTES = {
 
 @dataclass(frozen=True)
 class FileEntry(JsonObject):
-    """What a file holds: hexadecimal SHA-256 and size."""
+    """The content of a file: hexadecimal SHA-256 and size."""
 
     sha256: str
     size_bytes: int
@@ -58,15 +58,15 @@ class TensorEntry(JsonObject):
 
 @dataclass(frozen=True)
 class OutputEntry(TensorEntry):
-    """An output of a program, with the model's own answer to the reference inputs."""
+    """An output of a program, with the model's own output for the reference inputs."""
 
     min_psnr_db: float
-    """A device's values count only if their PSNR against the reference is at least this."""
+    """Least PSNR against the reference at which a device's values count."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityCheck(JsonObject):
-    """How far one output is from the model's, on one kind of inputs."""
+    """The deviation of one output from the model's, on one kind of inputs."""
 
     inputs: str
     output: str | None = None
@@ -77,12 +77,12 @@ class ParityCheck(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class ParityEntry(JsonObject):
-    """How far a program's outputs are from the model's: the worst on the reference inputs, and every check."""
+    """The deviation of a program's outputs from the model's: the worst on the reference inputs, and every check."""
 
     executed_here: bool | None = None
-    """Here is where it was exported."""
+    """True if the program was run where it was exported."""
     reason: str | None = None
-    """Why it was not executed."""
+    """Reason why it was not run."""
     psnr_db: float | None = None
     snr_db: float | None = None
     max_abs_error: float | None = None
@@ -92,7 +92,7 @@ class ParityEntry(JsonObject):
 
 @dataclass(frozen=True)
 class OutsideOperator(JsonObject):
-    """An operator that no backend took: its name, how often it is called, the shapes of its tensors (first few calls)."""
+    """An operator outside every backend: its name, number of calls, and the shapes of its tensors (first few calls)."""
 
     op: str
     count: int
@@ -101,7 +101,7 @@ class OutsideOperator(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class DelegationEntry(JsonObject):
-    """What of a program runs in its backend: number of delegates, the operators outside, and the share of those inside."""
+    """The part of a program that its backend runs: number of delegates, operators outside, share of those inside."""
 
     delegates: int | None = None
     operators_outside: tuple[OutsideOperator, ...] | None = None
@@ -112,15 +112,15 @@ class DelegationEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramEntry(JsonObject):
-    """One program: its file or folder, the method to run, its tensors, and what the export found out about it."""
+    """A program: its file or folder, the method to run, its tensors, and what the export found out about it."""
 
     file: str
     method: str
     places: str | None = None
-    """File that tells where in the model each of the program's operators comes from."""
+    """Name of the file that maps each of the program's operators to its place in the model."""
     precision: str | None = None
     layers: dict[str, str] | None = None
-    """Precision of the layers that have another one."""
+    """Precision of the layers that differ from `precision`."""
     size_bytes: int | None = None
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[OutputEntry, ...]
@@ -128,21 +128,21 @@ class ProgramEntry(JsonObject):
     delegation: DelegationEntry
     lowering_s: float | None = None
     peak_memory_mb: int | None = None
-    """Of the exporting process, until the program was written."""
+    """Peak memory of the exporting process, until the program was written."""
 
     @property
     def size_mb(self) -> float:
-        """10^6 bytes; 0 where the size is not told."""
+        """Size in 10^6 bytes; 0 if it is not given."""
         return (self.size_bytes or 0) / 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry(JsonObject):
-    """The model that the bundle was made from: its size, and what its clips are, in pixels and in latents."""
+    """The model that the bundle was made from: its size, and the form of its clips in pixels and in latents."""
 
     parameters: int | None = None
     flops: int | None = field(default=None, metadata={NULL: True})
-    """Of one evaluation."""
+    """Floating-point operations of one evaluation."""
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -153,12 +153,12 @@ class ModelEntry(JsonObject):
     motion_bucket_id: float | None = None
     noise_aug_strength: float | None = None
     conditioning_inputs: bool | None = None
-    """The micro-conditioning is an input of the program."""
+    """True if the micro-conditioning is an input of the program."""
 
 
 @dataclass(frozen=True)
 class CountsEntry(JsonObject):
-    """Calls of operators in a graph, and the floating-point operations of their products."""
+    """Number of operator calls in a graph, and floating-point operations of its products."""
 
     operators: int
     flops: int
@@ -166,7 +166,7 @@ class CountsEntry(JsonObject):
 
 @dataclass(frozen=True)
 class GraphEntry(JsonObject):
-    """What the one-step graph costs before and after constants were folded."""
+    """The cost of the one-step graph before and after constant folding."""
 
     before: CountsEntry
     after: CountsEntry
@@ -174,7 +174,7 @@ class GraphEntry(JsonObject):
 
 @dataclass(frozen=True)
 class SensitivityEntry(JsonObject):
-    """What the output suffers when one block alone is rounded: SQNR in dB by precision."""
+    """The loss of the output when only one block is rounded: SQNR in dB by precision."""
 
     block: str
     parameters: int
@@ -183,7 +183,7 @@ class SensitivityEntry(JsonObject):
 
 @dataclass(frozen=True)
 class QuantizationEntry(JsonObject):
-    """A mixed precision: that of most layers, those of the others, and what this rests on, most sensitive block first."""
+    """A mixed precision: that of most layers, the exceptions, and the sensitivity, most sensitive block first."""
 
     base: str
     layers: dict[str, str]
@@ -192,7 +192,7 @@ class QuantizationEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(JsonObject):
-    """All of it."""
+    """The whole manifest."""
 
     name: str
     target: str
@@ -202,22 +202,22 @@ class Manifest(JsonObject):
     model: ModelEntry
     graph: GraphEntry | None = None
     calibration_inputs: int | None = None
-    """Number of real inputs that quantized ranges were taken from."""
+    """Number of real inputs that quantization ranges were taken from."""
     quantization: QuantizationEntry | None = None
     pipeline: PipelineEntry | None = None
-    """For a bundle of the whole path from a picture to frames."""
+    """The path's description, for a bundle of the whole path from a picture to frames."""
     files: dict[str, FileEntry]
-    """By path in the bundle, with "/" between its parts."""
+    """Path in the bundle, with "/" between its parts -> content of the file."""
     tools: dict[str, str]
-    """Versions."""
+    """Name of a tool -> its version."""
 
     def __post_init__(self) -> None:
         if not self.programs:
             raise FormError("programs", "must name at least one program")
-        self.runs_per_clip()  # what does not add up is told while reading
+        self.runs_per_clip()  # inconsistent counts are reported while reading
 
     def runs_per_clip(self) -> dict[str, int] | None:
-        """The programs of the whole path in order, and how often each runs for one clip; None if one of them is missing."""
+        """Programs of the whole path in order -> their runs per clip; None if one of them is missing."""
         if self.pipeline is None:
             return None
         try:
@@ -226,12 +226,12 @@ class Manifest(JsonObject):
             raise FormError(f"pipeline.{error.place}", error.text) from None
 
     def to_json(self) -> dict[str, Any]:
-        """For `json.dumps`, in the order in which the file has it."""
+        """The object for `json.dumps`, its keys in the order of the file."""
         return {"schema_version": SCHEMA_VERSION, **super().to_json()}
 
     @classmethod
     def from_json(cls, content: Any, where: Path | str = MANIFEST) -> Manifest:
-        """The manifest from decoded JSON.
+        """Read the manifest from decoded JSON.
 
         Raises `RunnerError` naming `where` and the key: unknown schema version, missing or mistyped field.
         """

@@ -1,7 +1,7 @@
-"""Reads a bundle: the folder with programs, manifest and reference tensors that is all a device needs.
+"""Reads a bundle: the folder with programs, manifest and reference tensors, which is all a device needs.
 
-Nothing in a bundle is believed: its manifest must have the due form, every file must lie inside the folder and have the
-size and the SHA-256 that the manifest gives, and every raw tensor file must have the size of its shape and dtype.
+Everything in a bundle is checked: its manifest must have the right form, every file must lie inside the folder and have
+the size and SHA-256 that the manifest gives, and every raw tensor file must have the size of its shape and dtype.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from device_runner.errors import RunnerError
 
 @dataclass(frozen=True)
 class BundleTensor:
-    """One input or output of a program, with its reference values in a raw file (C order, little-endian)."""
+    """An input or output of a program, with its reference values in a raw file (C order, little-endian)."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     file: Path
     min_psnr_db: float | None = None
-    """For outputs: a device's values count only if their PSNR against the reference is at least this."""
+    """Least PSNR against the reference at which a device's values count; for outputs only."""
 
     @property
     def size_bytes(self) -> int:
@@ -44,12 +44,12 @@ class BundleTensor:
 
 @dataclass(frozen=True)
 class BundleProgram:
-    """One program file and the method of it to run."""
+    """A program file and the method of it to run."""
 
     name: str
     file: Path
     size_bytes: int
-    """Of the file, or of all files in the folder, as the manifest says."""
+    """Size of the file, or of all files in the folder, as the manifest gives it."""
     method: str
     inputs: tuple[BundleTensor, ...]
     outputs: tuple[BundleTensor, ...]
@@ -64,11 +64,11 @@ class Bundle:
     programs: dict[str, BundleProgram]
     files: dict[str, CheckedFile]
     sha256: str
-    """Of the manifest, which holds those of all other files."""
+    """SHA-256 of the manifest, which holds the SHA-256 of all other files."""
     runs_per_clip: dict[str, int] | None = None
-    """For a bundle of the whole path from a picture to frames: its programs in order, and how often each runs."""
+    """Programs in order -> their runs per clip, for a bundle of the whole path from a picture to frames."""
     frames_per_clip: int | None = None
-    """Frames that these runs make."""
+    """Number of frames that these runs make."""
 
     @property
     def name(self) -> str:
@@ -83,13 +83,13 @@ class Bundle:
         return self.manifest.precision
 
     def program(self, name: str) -> BundleProgram:
-        """The program of that name; `RunnerError` lists those the bundle has."""
+        """The program of that name; raises `RunnerError` listing the bundle's programs if there is none."""
         if name not in self.programs:
             raise RunnerError(f"{self.folder}: the bundle has no program {name!r}; it has: {', '.join(self.programs)}")
         return self.programs[name]
 
     def name_of(self, path: Path) -> str:
-        """What the manifest calls a file of the bundle."""
+        """The manifest's name of a file of the bundle."""
         return path.relative_to(self.folder).as_posix()
 
 
@@ -115,7 +115,7 @@ def read_bundle(folder: Path | str) -> Bundle:
 
 
 def read_manifest(folder: Path | str) -> Manifest:
-    """What a bundle says of itself; the files that it lists are not looked at.
+    """Read the manifest of a bundle without looking at the files that it lists.
 
     Raises `RunnerError` naming the file or the manifest's key: no bundle, unknown schema version, missing or mistyped
     field.
@@ -136,9 +136,9 @@ def _read_manifest(folder: Path) -> tuple[Manifest, bytes]:
 
 
 def program_files(file: Path) -> list[Path]:
-    """What a program is made of: all of a folder, or the file and the weights that lie beside it.
+    """The files of a program: all files of its folder, or its file and the weights beside it.
 
-    A large ONNX program names such a file of weights, and the runtime reads it.
+    A large ONNX program refers to such a file of weights, and the runtime reads it.
     """
     if file.is_dir():
         return [path for path in sorted(file.rglob("*")) if not path.is_dir()]
@@ -175,7 +175,7 @@ def _read_tensor(folder: Path, place: str, entry: TensorEntry, files: dict[str, 
 
 
 def _listed_program(folder: Path, place: str, entry: ProgramEntry, files: dict[str, CheckedFile]) -> Path:
-    """A program is a file or a folder (`.mlpackage`); every file that it is made of is listed."""
+    """Path of a program, a file or a folder (`.mlpackage`); raises `RunnerError` if any of its files is not listed."""
     path = folder / entry.file
     if not path.is_dir():
         _listed_file(folder, place, entry.file, files)
@@ -194,9 +194,9 @@ def _listed_file(folder: Path, place: str, name: str, files: dict[str, CheckedFi
 
 
 def _checked_file(folder: Path, name: str, entry: FileEntry) -> CheckedFile:
-    """The file lies inside the folder, also after following links, and has the stated size and content."""
+    """Check that a file lies inside the folder, also after following links, and has the stated size and content."""
     path = folder / name
-    # A bundle travels between systems, so both separators count as such.
+    # A bundle travels between systems, so both kinds of slash count as separators.
     parts = name.replace("\\", "/").split("/")
     if not name or os.path.isabs(name) or parts[0].endswith(":") or ".." in parts or parts[0] == "":
         raise RunnerError(f"{folder / MANIFEST}: files: {name!r} leaves the bundle; paths must be relative and inside")

@@ -1,4 +1,4 @@
-"""Refuses a result whose bundle was written to meanwhile: which of the two contents ran cannot be told any more."""
+"""Refuses a result if the bundle was written to meanwhile: nobody can know any more which of the two contents ran."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from device_runner.errors import RunnerError
 
 
 def check_unchanged(bundle: Bundle, program: BundleProgram) -> None:
-    """The manifest, the program, its inputs and its references are still those that `read_bundle` checked.
+    """Check that the manifest, the program, its inputs and its references are still those that `read_bundle` checked.
 
-    For after a run and its checks: devices read the bundle's files while they run, the host in place. Raises `RunnerError`
-    naming the file that is another one now.
+    Call it after a run and its checks: devices read the bundle's files while they run, the host in place. Raises
+    `RunnerError` naming the first file that changed.
     """
     manifest = bundle.folder / MANIFEST
     try:

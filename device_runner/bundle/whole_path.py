@@ -1,6 +1,6 @@
-"""The whole path from a picture to frames: what its programs and their tensors are called, and how they go together.
+"""The whole path from a picture to frames: the names of its programs and their tensors, and how they fit together.
 
-Outputs and inputs of one name are the same tensor.
+An output and an input of the same name are the same tensor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from device_runner.bundle.form import KEY, NULL, FormError, JsonObject
 
 IMAGE_ENCODER, VAE_ENCODER, UNET, DECODER = "image_encoder", "vae_encoder", "unet", "decoder"
 DECODER_REST = "decoder_rest"
-"""For the frames that a decoder's chunks leave over."""
+"""Program for the frames that are left over after the decoder's whole chunks."""
 WHOLE_PATH = (IMAGE_ENCODER, VAE_ENCODER, UNET, DECODER)
 """The programs in the order in which they run."""
 PICTURE, AUGMENTED_PICTURE, NOISE = "picture", "augmented_picture", "noise"
@@ -22,7 +22,7 @@ LATENTS, FRAMES = "latents", "frames"
 
 @dataclass(frozen=True, kw_only=True)
 class PictureEntry(JsonObject):
-    """What the path takes: size in pixels, order of channels, range of values, and how a picture is brought to it."""
+    """The input of the path: size in pixels, channel order, value range, and how a picture is fitted to the size."""
 
     height: int
     width: int
@@ -33,7 +33,7 @@ class PictureEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedPictureEntry(JsonObject):
-    """The picture with noise added, of this standard deviation."""
+    """The picture with added noise of this standard deviation."""
 
     noise_aug_strength: float
     formula: str = field(metadata={KEY: "is"})
@@ -49,7 +49,7 @@ class DrawEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomEntry(JsonObject):
-    """How a seed becomes random numbers: by which generator, and the tensors in the order in which they are drawn."""
+    """The random numbers made from a seed: the generator, and the tensors in the order in which they are drawn."""
 
     generator: str
     draws: tuple[DrawEntry, ...]
@@ -57,7 +57,7 @@ class RandomEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsEntry(JsonObject):
-    """Whether the latents between the programs are scaled, by what, and which program takes that back."""
+    """The scaling of the latents between programs: whether there is one, its factor, and the program that undoes it."""
 
     scaled: bool
     scaling_factor: float
@@ -66,7 +66,7 @@ class LatentsEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderEntry(JsonObject):
-    """How the decoder takes a clip: so many frames at a time, and those left over with a program of their own."""
+    """The decoder's way through a clip: frames per chunk, and a program of its own for the frames left over."""
 
     kind: str | None = None
     frames_per_chunk: int
@@ -76,7 +76,7 @@ class DecoderEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class FramesEntry(JsonObject):
-    """What the path gives: number of frames, size in pixels, range of values, frames per second."""
+    """The output of the path: number of frames, size in pixels, value range, frames per second."""
 
     count: int
     height: int | None = None
@@ -87,27 +87,27 @@ class FramesEntry(JsonObject):
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineEntry(JsonObject):
-    """All that is to know to make a clip with a bundle, beside the programs themselves.
+    """All that is needed to make a clip with a bundle, besides the programs themselves.
 
-    What measuring does not need may be missing.
+    Fields that measuring does not need may be missing.
     """
 
     order: tuple[str, ...]
-    """Programs; the last is the decoder."""
+    """Names of the programs; the last is the decoder."""
     codec: str | None = None
     picture: PictureEntry | None = None
     augmented_picture: AugmentedPictureEntry | None = None
     random: RandomEntry | None = None
     added_time_ids: tuple[float, ...] | None = None
-    """The micro-conditioning, for a UNet's program that has it as an input."""
+    """The micro-conditioning, for a UNet program that has it as an input."""
     latents: LatentsEntry | None = None
     decoder: DecoderEntry
     frames: FramesEntry
 
     def runs_per_clip(self, programs: Collection[str]) -> dict[str, int] | None:
-        """How often each program of the path runs for one clip; None if one of them is not among `programs`.
+        """The number of runs of each program of the path for one clip; None if one of them is not among `programs`.
 
-        Raises `FormError`: the decoder's chunks do not make the clip's frames.
+        Raises `FormError` if the decoder's chunks do not add up to the clip's frames.
         """
         if not self.order or any(name not in programs for name in self.order):
             return None

@@ -1,4 +1,4 @@
-"""Devices that measure: this host, phones over adb, iphones; and how one is opened by its name."""
+"""Devices that measure: this host, phones over adb, iPhones; and opening one by its name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from device_runner.errors import RunnerError
 
 
 class DeviceKind(Protocol):
-    """What a class of devices offers to open one."""
+    """A class of devices, with the means to open one."""
 
     def from_argument(self, argument: str, adb: str | None = None) -> Device:
-        """The device that what follows the colon in `KIND:ARGUMENT` names; `adb` is the adb program (None: found)."""
+        """The device that ARGUMENT in `KIND:ARGUMENT` names; `adb` is the path of adb (None: it is searched for)."""
         ...
 
 
@@ -24,12 +24,12 @@ DEVICES: dict[str, DeviceKind] = {
     "adb": AdbDevice,
     "iphone": IphoneDevice,
 }
-"""A new kind of device is a line here and a file of this folder."""
+"""Kind -> its class; a new kind of device is a line here and a file in this folder."""
 ALL = "all"
 
 
 def open_device(device: str, adb: str | None = None) -> Device:
-    """The device that `KIND` or `KIND:ARGUMENT` names; `RunnerError` lists the known kinds."""
+    """The device that `KIND` or `KIND:ARGUMENT` names; raises `RunnerError` listing the known kinds otherwise."""
     kind, _, argument = device.partition(":")
     if device == ALL:
         raise RunnerError(f"one device is needed here, not {ALL}; there are: {', '.join(DEVICES)}")
@@ -39,7 +39,7 @@ def open_device(device: str, adb: str | None = None) -> Device:
 
 
 def open_devices(devices: list[str], adb: str | None = None) -> list[Device]:
-    """The devices that the names stand for, each once; `all` is every phone that adb lists as usable."""
+    """The devices that the names stand for, each once; `all` stands for every phone that adb lists as usable."""
     opened: dict[str, Device] = {}
     for name in devices:
         found: list[Device] = [*AdbDevice.find_all(adb)] if name == ALL else [open_device(name, adb)]

@@ -1,7 +1,7 @@
-"""What a device is to whoever measures.
+"""The contract between devices and the measuring code.
 
-A device runs jobs and hands back what came out, unjudged. Whether it counts is decided in one place for all devices
-(`device_runner.measure`), so a new kind of device is one class and a line of `DEVICES` (`devices/__init__.py`).
+A device runs jobs and hands back their raw results. `device_runner.measure` alone decides whether these count, so a new
+kind of device is one class and a line of `DEVICES` (`devices/__init__.py`).
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ class Device(Protocol):
     """A machine that can run a bundle's programs."""
 
     name: str
-    """For results and errors: `host`, or kind and serial (`adb:R58M123`)."""
+    """Name in results and errors: `host`, or kind and serial (`adb:R58M123`)."""
 
     @property
     def warning(self) -> str | None:
-        """What to know of the tools that drive it before trusting them; None: nothing."""
+        """A caution about the tools that drive the device; None if there is none."""
         ...
 
     def platform(self) -> Platform:
-        """Which binaries it runs."""
+        """The platform, which decides the binaries that the device runs."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What does not change during a measurement: model, cores, memory, system; ready for JSON."""
+        """Facts that stay the same during a measurement: model, cores, memory, system; ready for JSON."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What may change and moves a latency: load, frequencies, temperatures; ready for JSON."""
+        """Facts that may change and that affect latency: load, frequencies, temperatures; ready for JSON."""
         ...
 
     def versions(self) -> dict[str, str]:
-        """Of the tools that drive it."""
+        """Name -> version of the tools that drive the device."""
         ...
 
     def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
         """Run a job; each step's output files are put into `output_dir/STEP`, `output_dir` being an empty folder.
 
-        Raises `RunnerError` only where there is nothing to hand back (device gone, disk full, time limit). On
-        KeyboardInterrupt everything is stopped and removed on the device before it is raised further.
+        Raises `RunnerError` only if there is nothing to hand back (device gone, disk full, time limit). On
+        KeyboardInterrupt, everything on the device is stopped and removed before the exception goes on.
         """
         ...
 
     def cancel(self) -> None:
-        """From another thread: `run` ends as on KeyboardInterrupt, at the latest when it next tells its progress."""
+        """End `run` from another thread as on KeyboardInterrupt, at the latest when it next reports progress."""
         ...

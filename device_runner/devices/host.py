@@ -26,9 +26,9 @@ CPU_FOLDER = Path("/sys/devices/system/cpu")
 SYSTEMS = {"Linux": "linux", "Darwin": "macos"}
 ABIS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64-v8a", "arm64": "arm64-v8a"}
 POLL_S = 0.2
-"""How often the progress is looked at; the end of the process is noticed at once."""
+"""Interval between progress reports; the end of the process is noticed at once."""
 GUARD = 'read -r _; kill -s KILL -- "-$1"'
-"""Waits for the end of its input, then kills the process group $1."""
+"""Shell text that waits for the end of its input, then kills the process group $1."""
 
 
 class HostDevice:
@@ -37,11 +37,11 @@ class HostDevice:
     name = "host"
     warning: str | None = None
     works_itself = True
-    """Its own cores do the work, so one measurement at a time; False where its processes only drive another device."""
+    """True if its own cores do the work, so that only one measurement may run; False if it drives another device."""
 
     @classmethod
     def from_argument(cls, argument: str, adb: str | None = None) -> HostDevice:
-        """From `--device host`; there is only one host, so nothing may follow."""
+        """Open the host; raises `RunnerError` if an argument follows `host:`, as there is only one host."""
         if argument:
             raise RunnerError(f"unknown device 'host:{argument}'; there is one host, write: host")
         return cls()
@@ -89,7 +89,7 @@ class HostDevice:
         return {"python": platform.python_version()}
 
     def cancel(self) -> None:
-        """Nothing to do: progress is told five times a second."""
+        """Do nothing: `run` reports progress five times a second."""
 
     def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
         pinned = _pinned(job.cpu_mask)
@@ -118,7 +118,7 @@ class HostDevice:
 
     @contextlib.contextmanager
     def _noting_states(self, interval_s: float | None) -> Iterator[list[dict[str, Any]]]:
-        """A list that a thread adds a state to every so often, until the block ends."""
+        """A list to which a thread adds a state at every interval, until the block ends."""
         series: list[dict[str, Any]] = []
         if interval_s is None:
             yield series
@@ -187,10 +187,11 @@ def _wait_for(process: subprocess.Popen[bytes], step: Step, job: Job, deadline: 
 
 @contextlib.contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Within, however this program ends, even by SIGKILL, the process and its children are killed with it.
+    """Kill the process and its children when this program ends within the block, even by SIGKILL.
 
-    A guard of its own session reads from a pipe that only this program holds open, so its end is that of the program.
-    Unlike Linux's death signal of a parent that needs neither Linux nor the runner's help, and it reaches children.
+    A guard process in a session of its own reads from a pipe that only this program holds open, so the pipe ends with
+    the program. Unlike Linux's parent-death signal, this needs neither Linux nor the runner's help, and it reaches
+    children.
     """
     guard = subprocess.Popen(
         ["sh", "-c", GUARD, "mobilevd-guard", str(process.pid)],
@@ -207,7 +208,7 @@ def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _pinned(cpu_mask: str | None) -> list[str]:
-    """The beginning of a command that runs the rest on the cores of a mask."""
+    """The beginning of a command that runs the rest on the cores of a mask; empty for None."""
     if cpu_mask is None:
         return []
     taskset = shutil.which("taskset")
@@ -222,7 +223,7 @@ def _pinned(cpu_mask: str | None) -> list[str]:
 
 
 def usable_cores() -> int | None:
-    """Cores that this process may run on, fewer than the machine has in a container or under `taskset`."""
+    """Number of cores that this process may run on; fewer than the machine has in a container or under `taskset`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -239,13 +240,13 @@ def cpu_model() -> str:
 
 
 def _uptime_s() -> float:
-    """Seconds since the machine started, on the clock of the runner's `start_ns`."""
+    """Seconds since the machine started, by the clock of the runner's `start_ns`."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return round(time.clock_gettime(clock), 3)
 
 
 def _per_core(name: str) -> list[str]:
-    """One frequency-scaling setting per core, in order; empty where the kernel shows none (most VMs)."""
+    """A frequency-scaling setting of each core, in order; empty where the kernel shows none (most VMs)."""
     values = []
     for core in range(os.cpu_count() or 0):
         try:

@@ -1,4 +1,4 @@
-"""An iPhone connected to this Mac as a device: the worker process runs here, the work is done there."""
+"""An iPhone connected to this Mac, as a device: the worker process runs on the Mac, the model on the phone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KIND = "iphone"
 
 
 class IphoneDevice:
-    """One connected iPhone; what it tells of itself is little: no temperatures, no frequencies."""
+    """A connected iPhone; it reports neither temperatures nor frequencies."""
 
     warning: str | None = None
 
@@ -26,7 +26,7 @@ class IphoneDevice:
 
     @classmethod
     def from_argument(cls, argument: str, adb: str | None = None) -> IphoneDevice:
-        """From `iphone` or `iphone:UDID`. Raises `RunnerError` unless exactly one phone is meant."""
+        """Open the phone of `iphone` or `iphone:UDID`; raises `RunnerError` unless exactly one phone matches."""
         found = connected()
         chosen = [phone for phone in found if argument in ("", phone.udid, phone.name)]
         if len(chosen) == 1:
@@ -66,22 +66,22 @@ class IphoneDevice:
         return {"python": platform.python_version(), "macos": platform.mac_ver()[0]}
 
     def cancel(self) -> None:
-        """Nothing to do: the work is driven by a process on this machine, which tells its progress."""
+        """Do nothing: a process on this machine drives the work and reports progress."""
 
     def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
-        """The job's processes run on this Mac; their states would be the Mac's, so none are kept."""
+        """Run the job's processes on this Mac; no series of states is kept, since they would be the Mac's."""
         raw = _Driver().run(job, output_dir, ready, progress)
         return RawJob(raw.steps, raw.started, self.state(), self.state(), [], raw.transfer)
 
 
 class _Driver(HostDevice):
-    """This Mac, whose own programs may be measured meanwhile."""
+    """This Mac as the driver of a phone; its own programs may be measured at the same time."""
 
     works_itself = False
 
 
 def connected() -> list[Any]:
-    """The iPhones that Xcode's devicectl lists as connected. Raises `RunnerError` where there can be none."""
+    """The iPhones that Xcode's devicectl lists as connected; raises `RunnerError` where there can be none."""
     if platform.system() != "Darwin":
         raise RunnerError(f"an iPhone is measured from a Mac that it is connected to; this is {platform.system()}")
     if importlib.util.find_spec("coremltools") is None:

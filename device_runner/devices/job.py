@@ -1,4 +1,4 @@
-"""What a device is asked to do, and what it hands back: files, commands, and their raw results.
+"""The jobs that devices run, and their raw results: files, commands, and what the commands left.
 
 A job knows nothing of models or of how files reach a device; a device knows nothing of what the commands mean. So a
 new runner needs no change to any device, and a new device none to any runner.
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 FILES = "{files}"
-"""In a step's command and environment: the folder that the job's files lie in, on the device."""
+"""Placeholder in a step's command and environment for the folder of the job's files on the device."""
 OUT = "{out}"
-"""In a step's command and environment: the step's own folder on the device, empty when it starts."""
+"""Placeholder in a step's command and environment for the step's own folder on the device, empty when it starts."""
 
 
 @dataclass(frozen=True)
@@ -22,82 +22,82 @@ class Step:
     """One command of a job."""
 
     name: str
-    """Letters, digits and dashes; no two steps of a job share one."""
+    """Letters, digits and dashes; unique within the job."""
     command: tuple[str, ...]
-    """Arguments, none of which a shell sees; `FILES` and `OUT` in them stand for folders."""
+    """Arguments, none of which passes through a shell; `FILES` and `OUT` in them stand for folders."""
     outputs: tuple[str, ...] = ()
-    """Files in `OUT` that are handed back."""
+    """Names of the files in `OUT` that are handed back."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Files and the commands to run on them, one after the other; after one that fails the rest is not run."""
+    """Files and the commands to run on them, one after the other; the first that fails ends the job."""
 
     key: str
-    """Hex SHA-256 of all that decides what is run: a run on a device may be taken up again only under an equal key."""
+    """Hex SHA-256 of everything that decides what is run: a run on a device may be resumed only under an equal key."""
     title: str
-    """For messages: bundle and program."""
+    """Bundle and program, for messages."""
     files: Mapping[str, Path]
     """Name under `FILES` (relative, slashes) -> file on this machine."""
     executables: frozenset[str]
-    """Those of `files` that are programs."""
+    """Names in `files` that are programs."""
     sha256: Mapping[str, str]
-    """Of `files` where it is known already."""
+    """Name in `files` -> hex SHA-256, where it is known already."""
     steps: tuple[Step, ...]
     timeout_s: float
-    """For all steps together; then everything is killed."""
+    """Time limit of all steps together; then everything is killed."""
     cpu_mask: str | None = None
-    """Hexadecimal, for `taskset`; None: all cores."""
+    """Hexadecimal mask for `taskset`; None for all cores."""
     sample_state_s: float | None = None
-    """How often the device notes its own state meanwhile; None: not at all."""
+    """Interval at which the device records its state while the steps run; None for not at all."""
     output_bytes: int = 0
-    """That the steps will write, for the check of free space."""
+    """Size that the steps will write, for the check of free space."""
 
 
 @dataclass(frozen=True)
 class RawRun:
-    """What one step left, before anything of it is believed."""
+    """The unchecked result of one step."""
 
     device: str
     exit_code: int
-    """Negative N: killed by signal N."""
+    """Exit code of the command; -N if signal N killed it."""
     stdout: str
     stderr: str
     output_dir: Path
-    """On this machine; holds the step's output files."""
+    """Folder on this machine with the step's output files."""
 
 
 @dataclass(frozen=True)
 class RawJob:
-    """What a job left."""
+    """The unchecked result of a job."""
 
     steps: Mapping[str, RawRun]
-    """Of every step that ran."""
+    """Name -> result of every step that ran."""
     started: str
-    """UTC, ISO 8601."""
+    """Time of the start in UTC, ISO 8601."""
     state_before: dict[str, Any]
-    """Just before the first step."""
+    """The device's state just before the first step."""
     state_after: dict[str, Any]
     series: list[dict[str, Any]] = field(default_factory=list)
-    """States noted meanwhile (`Job.sample_state_s`), each with `uptime_s`: seconds since the device started."""
+    """States noted during the steps (`Job.sample_state_s`), each with `uptime_s`: seconds since the device started."""
     transfer: dict[str, Any] = field(default_factory=dict)
-    """`pushed_bytes`, `push_s`, `kept_bytes` (already there), `taken_up` (a run that an earlier call had started)."""
+    """`pushed_bytes`, `push_s`, `kept_bytes` (already there), `taken_up` (an earlier call's run was resumed)."""
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What decides which binaries a device runs."""
+    """The properties that decide which binaries a device runs."""
 
     system: str
     """`linux`, `android` or `macos`."""
     abi: str
-    """Android's names: `x86_64`, `arm64-v8a`, `armeabi-v7a`, `x86`."""
+    """Android's name of the processor: `x86_64`, `arm64-v8a`, `armeabi-v7a`, `x86`."""
     emulated: str | None = None
-    """How it was seen that the processor is emulated (its times are then no latencies); None: it is real."""
+    """Evidence that the processor is emulated, so that its times are no latencies; None for a real processor."""
 
 
 Ready = Callable[[], None]
-"""Called by a device when all files are in place, just before the first step: the place to wait until it is cool."""
+"""Called by a device when all files are in place, just before the first step; may wait until the device is cool."""
 Progress = Callable[[str, float | None], None]
-"""What goes on ("pushing unet.pte", "running") and how much of it is done, 0 to 1 (None: not known)."""
+"""Called with the current activity ("pushing unet.pte") and its finished share, 0 to 1 (None: not known)."""

@@ -1,4 +1,4 @@
-"""One measurement at a time on a device: two that share it are both wrong."""
+"""Locks that allow one measurement at a time on a device: two that share it are both wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device_runner.errors import RunnerError
 
 FILE = "host.lock"
 WAIT_S = 5.0
-"""One that is about to end is waited for: a program of a few milliseconds is measured within that."""
+"""Time to wait for a measurement that is about to end: a program of a few milliseconds is measured within that."""
 POLL_S = 0.05
 
 
@@ -23,7 +23,7 @@ POLL_S = 0.05
 def sole_use_of_host(progress: Progress) -> Iterator[None]:
     """Hold this machine for one measurement, against all others with the same `$MOBILEVD_CACHE`.
 
-    Raises `RunnerError` naming the process that holds it and goes on.
+    Raises `RunnerError` naming the process that holds it, if that process goes on.
     """
 
     def busy(holder: str) -> str:
@@ -40,12 +40,12 @@ def sole_use_of_host(progress: Progress) -> Iterator[None]:
 def hold(
     path: Path, wait_s: float, busy: Callable[[str], str], waiting: Callable[[str], None] = lambda holder: None
 ) -> Iterator[None]:
-    """Hold a lock file, which names its holder. The system lets go of it if this process dies.
+    """Hold a lock file, which names its holder. The system releases it if this process dies.
 
     Args:
-        wait_s: for another holder to end.
-        busy: its name -> the error's text when it did not.
-        waiting: told its name now and then meanwhile.
+        wait_s: seconds to wait for another holder to end.
+        busy: function from the holder's name to the error's text, if it did not end.
+        waiting: function that gets the holder's name at intervals during the wait.
 
     Raises `RunnerError`: held by another process, or a file that cannot be written.
     """

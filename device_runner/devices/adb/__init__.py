@@ -1,1 +1,1 @@
-"""Phones over adb: jobs that run detached on the device, so that neither a lost link nor this machine ends one."""
+"""Phones over adb: jobs run detached on the device, so that neither a lost link nor this machine ends one."""

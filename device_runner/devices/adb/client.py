@@ -1,4 +1,4 @@
-"""Runs the adb program, and believes a device's shell only when it says itself that a command came to its end."""
+"""Runs the adb program; a command in a device's shell counts as ended only if the device itself reports its end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from device_runner.devices.adb.program import AdbProgram
 from device_runner.errors import DeviceGone, RunnerError
 
 QUICK_S = 20.0
-"""Enough for a command that does next to nothing, on a busy phone and a slow link."""
+"""Time limit that is enough for a command that does next to nothing, on a busy phone and a slow link."""
 KICK_S = 12.0
-"""So long a device that is plugged in has to be of no use before its connection is torn down for a fresh one."""
+"""Seconds for which a plugged-in device must be unusable before its connection is torn down for a fresh one."""
 
 
 class ConnectionLost(DeviceGone):
-    """The link broke before a command was seen to end; what it did is not known."""
+    """Loss of the link before a command was seen to end; what the command did is not known."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left: adb's own, or the one on the device."""
+    """The result of a command: of adb itself, or of the command on the device."""
 
     code: int
     stdout: str
@@ -48,7 +48,7 @@ class Listed:
         return " ".join(part for part in (self.serial, f"({self.state})", self.details) if part)
 
 
-# What to do about a device in another state than `device`.
+# State of a device other than `device` -> advice to the user.
 REMEDIES = {
     "unauthorized": "unlock it and accept the question whether to allow USB debugging from this computer",
     "authorizing": "unlock it and accept the question whether to allow USB debugging from this computer",
@@ -60,22 +60,22 @@ REMEDIES = {
     "rescue": "start Android on it",
     "bootloader": "start Android on it",
 }
-# What adb says of a device it will not talk to -> the state that `adb devices` lists it under.
+# adb's wording when it refuses a device -> the state that `adb devices` lists it under.
 REFUSALS = {"unauthorized": "unauthorized", "insufficient permissions": "no permissions"}
 _STATES = "|".join(["device", "host", "detached", *REMEDIES])
 _LINE = re.compile(rf"^(?P<serial>\S.*?)\s+(?P<state>{_STATES})\b(?P<rest>.*)$")
 
 
 class Client:
-    """The adb program, for what concerns no device or all of them. Never ends a server: others may be using it."""
+    """The adb program, for calls about no device or all. It never stops the server: others may be using it."""
 
     def __init__(self, program: AdbProgram) -> None:
         self.program = program
         self.cancelled = threading.Event()
-        """Set from another thread: the next call, or the one under way, raises KeyboardInterrupt."""
+        """Event to set from another thread: the next call, or the one under way, raises KeyboardInterrupt."""
 
     def call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
-        """Run adb itself. `ConnectionLost` when it does not end within `timeout` seconds."""
+        """Run adb itself; raises `ConnectionLost` if it does not end within `timeout` seconds."""
         self.check_cancelled()
         try:
             # A session of its own: a terminal's Ctrl-C is for this program, which then stops what runs on the device.
@@ -110,7 +110,7 @@ class Client:
             raise KeyboardInterrupt
 
     def devices(self) -> list[Listed]:
-        """All devices that adb knows, in whatever state; starts adb's server where none runs."""
+        """All devices that adb knows, in any state; starts adb's server if none runs."""
         answer = self.call("devices", "-l", timeout=60)
         if answer.code:
             raise RunnerError(f"`{self.program.path} devices` failed: {last_line(answer)}")
@@ -127,19 +127,19 @@ def _details(rest: str) -> str:
 
 
 def last_line(answer: Answer) -> str:
-    """What went wrong, in adb's words."""
+    """The reason of a failure in adb's words: the last line that it printed."""
     told = answer.stderr if answer.stderr.strip() else answer.stdout
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     return lines[-1].removeprefix("adb: ").removeprefix("error: ") if lines else f"exit code {answer.code}, no message"
 
 
 def storage_full(name: str) -> str:
-    """What to say of a device that has no room left."""
+    """The error message for a device without free storage."""
     return f"{name}: the device's storage is full; free some and try again"
 
 
 class Adb(Client):
-    """The adb program for one device, always named by its serial."""
+    """The adb program for one device, which every call names by its serial."""
 
     def __init__(self, program: AdbProgram, serial: str) -> None:
         super().__init__(program)
@@ -148,12 +148,12 @@ class Adb(Client):
 
     @property
     def over_network(self) -> bool:
-        """Whether the serial is an address, which adb forgets when the link drops (`adb connect` brings it back)."""
+        """True if the serial is an address, which adb forgets when the link drops (`adb connect` brings it back)."""
         return re.fullmatch(r"\S+:\d{1,5}", self.serial) is not None
 
     @property
     def plugged_in(self) -> bool:
-        """Whether it is there by a cable, not by an address nor by the name that a device announces on the network."""
+        """True if the device is connected by cable, rather than by an address or a name announced on the network."""
         return not self.over_network and "._adb" not in self.serial
 
     def device_call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
@@ -165,12 +165,12 @@ class Adb(Client):
     def shell_answer(self, command: str, timeout: float = QUICK_S) -> Answer:
         """Run a command string in the device's shell.
 
-        Neither adb's exit code nor its output alone is believed: the device adds a mark that cannot be there by
-        chance, and the command's exit code. Raises `ConnectionLost` where the mark did not arrive.
+        Neither adb's exit code nor its output alone is trusted: the device appends a random mark, which cannot be there
+        by chance, and the command's exit code. Raises `ConnectionLost` if the mark does not arrive.
         """
         mark = f"ended-{secrets.token_hex(8)}"
-        # `trap` and `echo` are the shell's own everywhere (`printf` is not on Android): the mark comes also where no
-        # process can be made any more, for want of memory.
+        # `trap` and `echo` are shell builtins everywhere (`printf` is not on Android), so the mark is printed even when
+        # no process can be created any more for lack of memory.
         end = f"trap 'code=$?; echo; echo {mark} $code' EXIT"
         answer = self.device_call("shell", f"{end}\n{command}\n", timeout=timeout)
         stdout = answer.stdout.replace("\r\n", "\n")
@@ -180,7 +180,7 @@ class Adb(Client):
         return Answer(int(code), text, answer.stderr.replace("\r\n", "\n"))
 
     def shell(self, command: str, timeout: float = QUICK_S) -> str:
-        """Like `shell_answer`, for a command that must succeed; what it printed."""
+        """The output of a command that must succeed; otherwise like `shell_answer`."""
         answer = self.shell_answer(command, timeout)
         if answer.code:
             if "No space left" in answer.stderr:
@@ -191,14 +191,14 @@ class Adb(Client):
         return answer.stdout
 
     def lost(self, answer: Answer) -> ConnectionLost:
-        """The error for a call that did not come to its end."""
+        """The error for a call that was cut off."""
         for said, state in REFUSALS.items():
             if said in answer.stderr:
                 return ConnectionLost(f"{self.name} cannot be used ({state}): {REMEDIES[state]}")
         return ConnectionLost(f"{self.name}: the connection was lost ({last_line(answer)})")
 
     def check_usable(self) -> None:
-        """Raises `RunnerError` saying what to do if the device cannot be used as it is."""
+        """Raise `RunnerError` with advice if the device cannot be used in its present state."""
         listed = self.devices()
         if self.serial not in [device.serial for device in listed] and self.over_network:
             said = self._connect()
@@ -215,24 +215,24 @@ class Adb(Client):
             raise RunnerError(f"{self.name} cannot be used ({state}): {remedy}")
 
     def _connect(self, timeout: float = QUICK_S) -> str:
-        """What `adb connect` says; its exit code is 0 also when it was refused."""
+        """The message of `adb connect`, whose exit code is 0 even if the connection was refused."""
         try:
             return last_line(self.call("connect", self.serial, timeout=timeout))
         except ConnectionLost:
             return f"no answer within {timeout:g} s"
 
     def answers(self) -> bool:
-        """Whether a command comes back right now."""
+        """True if the device answers a command now."""
         try:
             return self.shell_answer(":", timeout=5).code == 0
         except ConnectionLost:
             return False
 
     def wait_back(self, limit_s: float) -> None:
-        """Wait until a lost device answers again; `ConnectionLost` after `limit_s` seconds, with the last state seen.
+        """Wait until a lost device answers again; after `limit_s` seconds raise `ConnectionLost` with the last state.
 
-        adb finds a device that is plugged in, or known by a name of its own on the network, again by itself; pushing it
-        meanwhile would undo what the two have agreed on so far. An address has to be connected anew.
+        adb reconnects by itself to a device that is plugged in, or known by its own name on the network; a forced
+        reconnect meanwhile would undo the progress of their handshake. An address has to be connected anew.
         """
         end = time.monotonic() + limit_s
         of_no_use_since: float | None = None
@@ -255,7 +255,7 @@ class Adb(Client):
             self.cancelled.wait(0.3)
 
     def _connect_anew(self, state: str | None, left_s: float) -> None:
-        """adb may hold on to a dead connection for minutes; a fresh one is the only way to find out."""
+        """Disconnect and connect again: adb may hold a dead connection for minutes, and only a fresh one shows it."""
         if state in ("unauthorized", "authorizing"):
             return  # its user is being asked
         with suppress(ConnectionLost):
@@ -263,7 +263,7 @@ class Adb(Client):
             self._connect(timeout=min(10, left_s + 1))
 
     def _state(self) -> str | None:
-        """What `adb devices` lists it under; None: not at all, or adb itself does not answer."""
+        """The state in `adb devices`; None if the device is not listed or adb itself does not answer."""
         try:
             return next((device.state for device in self.devices() if device.serial == self.serial), None)
         except RunnerError:
@@ -280,7 +280,7 @@ def _in_words(state: str | None) -> str:
 def choose(client: Client, serial: str | None) -> Adb:
     """The device of that serial, or the only usable one.
 
-    Raises `RunnerError` for one that cannot be used, none at all, or several to choose from (all are listed).
+    Raises `RunnerError` for an unusable device, for none at all, or for several to choose from (all are listed).
     """
     if serial:
         adb = Adb(client.program, serial)

@@ -1,7 +1,7 @@
-"""A job on the device that needs no connection: prepared, started, watched, stopped, and what it left fetched.
+"""A job on the device that needs no connection: it is prepared, started, watched and stopped, and its results fetched.
 
-It outlives the link and this machine, but not adbd: when the device stops that (USB debugging switched off, another USB
-mode, `adb root` or `adb tcpip`), it ends whatever adbd ever started, as all of it is one group for Android.
+It outlives the link and this machine, but not adbd: when the device stops adbd (USB debugging switched off, another USB
+mode, `adb root` or `adb tcpip`), Android ends everything that adbd ever started, since all of it is one group.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from device_runner.devices.job import Job, RawRun
 from device_runner.errors import RunnerError
 
 SHORT_S = 10.0
-"""Runs younger than this are looked at more often."""
+"""Age below which a run is looked at more often."""
 SHORT_WAIT, LONG_WAIT = (4, 0.1), (8, 0.25)
-"""Times and seconds that a look waits on the device for the end of a run."""
+"""Number of tries and seconds per try that a look waits on the device for the end of a run."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at a run showed."""
+    """The state of a run at one look."""
 
     finished: bool
     alive: bool
@@ -36,15 +36,15 @@ class Look:
     restarted: bool
     step: str
     lines: int
-    """That the step under way has printed."""
+    """Number of lines that the current step has printed."""
     age_s: int
     gone: bool = False
     adbd_restarted: bool = False
-    """Since the run was last seen alive."""
+    """True if adbd was restarted since the run was last seen alive."""
 
 
 class Run:
-    """One run folder on the device."""
+    """The folder of one run on the device."""
 
     def __init__(self, adb: Adb, base: str, name: str) -> None:
         self.adb, self.name = adb, name
@@ -56,11 +56,11 @@ class Run:
         return cls(adb, base, f"{key[:16]}-{secrets.token_hex(4)}")
 
     def prepare(self, job: Job, sha256: Mapping[str, str], copied: set[str], sampler: str | None) -> None:
-        """Lay out files and script. May be repeated after a lost link."""
+        """Create the files and the script. May be repeated after a lost link."""
         inside = f"{self.folder}/files"
         folders = {f"{inside}/{name}".rpartition("/")[0] for name in job.files}
         folders |= {f"{self.folder}/logs", *(f"{self.folder}/steps/{step.name}" for step in job.steps)}
-        # Programs may write into a folder of their outputs, so it is there before them.
+        # Programs may write into a folder of their outputs, so these folders must exist beforehand.
         folders |= {
             f"{self.folder}/steps/{step.name}/{name}".rpartition("/")[0] for step in job.steps for name in step.outputs
         }
@@ -69,7 +69,7 @@ class Run:
             stored = f"{self.store}/{sha256[name]}"
             link = "cp" if name in copied else "ln -sf"
             lines.append(f"{link} {quote(stored, f'{inside}/{name}')} && touch {quote(stored)}.ok")
-        # The key comes last: a folder without one is never taken up.
+        # The key comes last: a folder without one is never resumed.
         for name, text in {"job.sh": job_script(job, self.folder, sampler), "key": job.key}.items():
             lines += written(text, f"{self.folder}/{name}")
         with writing(self.adb, self.store):
@@ -77,7 +77,7 @@ class Run:
                 self.adb.shell(command, timeout=60)
 
     def start(self, note: Mapping[str, Any]) -> None:
-        """Start the script, once however often this is repeated; `note` lies beside it for who takes the run up."""
+        """Start the script, once even if repeated; `note` is stored beside it for a later call that resumes the run."""
         noted = " &&\n".join(written(json.dumps(note), f"{self.folder}/note"))
         with writing(self.adb, self.store):
             self.adb.shell(
@@ -93,7 +93,7 @@ class Run:
             )
 
     def note(self) -> dict[str, Any] | None:
-        """What `start` left (`state_before`, `started`); None if it cannot be read."""
+        """The note that `start` left (`state_before`, `started`); None if it cannot be read."""
         answer = self.adb.shell_answer(f"cat {quote(self.folder)}/note")
         try:
             note = json.loads(answer.stdout)
@@ -103,10 +103,10 @@ class Run:
         return note if whole and isinstance(note.get("started"), str) else None
 
     def look(self, age_s: float) -> Look:
-        """Wait on the device until the run ends, but not for long, and see how it is.
+        """Wait a short time on the device for the end of the run, and return its state.
 
-        Waiting there costs less than asking again and again: a call starts a shell, a step of waiting only `sleep`, so a
-        run is not slowed down by being watched, and its end is seen at once.
+        Waiting there costs less than asking again and again: a call starts a shell, a step of waiting only `sleep`. So
+        watching does not slow a run down, and its end is seen at once.
         """
         times, seconds = SHORT_WAIT if age_s < SHORT_S else LONG_WAIT
         told = self.adb.shell(
@@ -114,9 +114,9 @@ class Run:
             + f"cd {quote(self.folder)} 2> /dev/null || {{ echo gone; exit 0; }}\n"
             + f"tries=0; while [ ! -f finished ] && alive . && [ $tries -lt {times} ]\n"
             + f"do sleep {seconds} || sleep 1; tries=$((tries + 1)); done\n"
-            # Whether it lives is asked first: one that ends in between has then left `finished`.
+            # `alive` is tested first: a run that ends between the two tests has then left `finished`.
             + "lives=; alive . && { lives=yes; echo alive; }\n"
-            # One that outlived a restart of adbd was not ended by it.
+            # A restart of adbd did not end a run that is still alive, so the new adbd becomes the known one.
             + "known=; { read -r known < adbd; } 2> /dev/null; parent\n"
             + 'if [ -n "$known" ] && [ -n "$adbd" ] && [ "$known" != "$adbd" ]; then\n'
             + '[ -z "$lives" ] || echo "$adbd" > adbd; [ -n "$lives" ] || echo adbd-restarted\nfi 2> /dev/null\n'
@@ -140,16 +140,16 @@ class Run:
         )
 
     def stop_command(self, remove: bool) -> str:
-        """Shell text that ends the run's processes and sees that they are gone, then removes the folder."""
+        """Shell text that ends the run's processes, checks that they are gone, then removes the folder if `remove`."""
         end = f" && rm -rf {quote(self.folder)}" if remove else ""
         return f"{PROCESSES}\nstop {quote(self.folder)}{end}"
 
     def stop(self, remove: bool) -> None:
-        """Raises `RunnerError` if processes are left."""
+        """Stop the run; raises `RunnerError` if processes are left."""
         self.adb.shell(self.stop_command(remove), timeout=60)
 
     def left(self, job: Job) -> tuple[dict[str, int], dict[str, str]]:
-        """Exit codes of the steps that ran (negative N: signal N), and the SHA-256 of every file that is there."""
+        """Exit codes of the steps that ran (-N for signal N), and the SHA-256 of every file that exists."""
         lines = [f"cd {quote(self.folder)}"]
         for step in job.steps:
             lines.append(f"{{ [ ! -f logs/{step.name}.exit ] || echo exit {step.name} $(cat logs/{step.name}.exit); }}")
@@ -157,12 +157,12 @@ class Run:
         for index, place in enumerate(places):
             lines.append(f"{{ [ ! -f {quote(place)} ] || echo file {index} $(sha256sum < {quote(place)}); }}")
         codes, hashes = {}, {}
-        # Outputs are some megabytes each; a slow phone hashes more than 20 of them in a second.
+        # Outputs are some megabytes each; a slow phone hashes more than 20 MB per second.
         limit = 60 + job.output_bytes / 20e6
         for line in "\n".join(self.adb.shell(command, limit) for command in calls(lines)).splitlines():
             match line.split():
                 case ["exit", name, code] if code.isdigit():
-                    # A shell says 128 + N of a program that signal N ended; there are 64 signals.
+                    # A shell reports 128 + N for a program that signal N ended; there are 64 signals.
                     codes[name] = 128 - int(code) if 128 < int(code) <= 192 else int(code)
                 case ["file", index, sha, *_] if index.isdigit() and int(index) < len(places):
                     hashes[places[int(index)]] = sha
@@ -175,7 +175,7 @@ class Run:
         return ["logs/series", *logs, *dict.fromkeys(outputs)]
 
     def fetch(self, hashes: Mapping[str, str], folder: Path, limit_s: float) -> None:
-        """Pull those files into a folder here, under the same names; every one is what the device says it is.
+        """Pull the files into a folder here, under the same names, and check each against the device's SHA-256.
 
         Raises `ConnectionLost`, or `RunnerError` when a file does not arrive whole.
         """
@@ -198,9 +198,9 @@ class Run:
 
 
 def raw_runs(device: str, job: Job, codes: Mapping[str, int], fetched: Path, output_dir: Path) -> dict[str, RawRun]:
-    """The steps that ran, their outputs moved to `output_dir/STEP`.
+    """The results of the steps that ran, their outputs moved to `output_dir/STEP`.
 
-    Raises `RunnerError` if steps are missing though none failed.
+    Raises `RunnerError` if steps are missing although none failed.
     """
     runs: dict[str, RawRun] = {}
     for step in job.steps:

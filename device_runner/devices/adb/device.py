@@ -23,12 +23,12 @@ class AdbDevice(ReconnectingDevice):
 
     @classmethod
     def from_argument(cls, argument: str, adb: str | None = None) -> AdbDevice:
-        """From what follows `adb:`, a serial or HOST:PORT; nothing: the only one that is connected."""
+        """Open the device that follows `adb:`, a serial or HOST:PORT; if nothing follows, the only one connected."""
         return cls(choose(Client(find_program(adb)), argument or None))
 
     @classmethod
     def find_all(cls, adb: str | None = None) -> list[AdbDevice]:
-        """Every usable device; `RunnerError` if there is none."""
+        """Every usable device; raises `RunnerError` if there is none."""
         program = find_program(adb)
         listed = Client(program).devices()
         if not any(device.usable for device in listed):
@@ -37,11 +37,11 @@ class AdbDevice(ReconnectingDevice):
 
     @property
     def warning(self) -> str | None:
-        """What a user should know of the adb program; None: nothing."""
+        """A caution about the adb program; None if there is none."""
         return self.adb.program.warning
 
     def cancel(self) -> None:
-        """From another thread: `run` ends as it does on Ctrl-C, with KeyboardInterrupt."""
+        """End `run` from another thread as on Ctrl-C, with KeyboardInterrupt."""
         self.adb.cancelled.set()
 
     def platform(self) -> Platform:
@@ -58,13 +58,13 @@ class AdbDevice(ReconnectingDevice):
         return {"adb": self.adb.program.version, "adb_path": self.adb.program.path}
 
     def run(self, job: Job, output_dir: Path, ready: Ready, progress: Progress) -> RawJob:
-        """See `devices.Device.run`. A run with an equal key that an earlier call left is taken up, finished or not."""
+        """Run a job, see `base.Device.run`. An earlier call's run with an equal key is resumed, finished or not."""
         check_job(job)
         with sole_use(self.adb.serial):
             return Session(self, job, output_dir, ready, progress).run()
 
     def clean(self) -> None:
-        """Remove all that is ours on the device; `RunnerError` if something runs there."""
+        """Remove all files of MobileVD from the device; raises `RunnerError` if a run is going on there."""
         with sole_use(self.adb.serial):
             found = self.held(lambda: survey(self.adb, self.base))
             if running := [run for run in found.runs if run.alive]:

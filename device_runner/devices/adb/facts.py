@@ -1,7 +1,6 @@
-"""What a device on adb says of itself: what it is (here) and how it is at the moment (`state`).
+"""Facts that a device on adb reports about itself: its fixed properties (here) and its present state (`state`).
 
-Nothing of it is believed to be there: a fact that a device does not tell is left out, and text where a number should
-be is none.
+No fact is taken for granted: one that a device does not report is left out, and so is text where a number should be.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from device_runner.devices.adb.sections import batch, sections
 from device_runner.devices.job import Platform
 
 Shell = Callable[[str], str]
-"""Runs one command string on the device and gives what it printed."""
+"""Function that runs one command string on the device and returns its output."""
 
 ABI_OF_MACHINE = {
     "aarch64": "arm64-v8a",
@@ -44,15 +43,15 @@ PLATFORM_COMMANDS = {
     "props": "getprop",
     "uname": "uname -m",
     "cpuinfo": "cat /proc/cpuinfo",
-    # Since Linux 6.1; it is the kernel's own answer, which user-mode emulation passes on as it is.
+    # Since Linux 6.1: the kernel's own answer, which user-mode emulation passes on unchanged.
     "kernel_arch": "cat /proc/sys/kernel/arch",
-    # Of the shell, read by another process: user-mode emulation hides itself from a process that asks about itself.
+    # The shell's program, as another process reads it: user-mode emulation hides from a process that reads its own.
     "shell_exe": "readlink /proc/$$/exe",
 }
 
 
 def describe(shell: Shell) -> dict[str, Any]:
-    """What does not change while it is measured: maker, model, chip, system, cores, memory. One round trip."""
+    """Facts that stay the same during a measurement: maker, model, chip, system, cores, memory. One round trip."""
     told = sections(shell(batch(FACT_COMMANDS)))
     props = properties(told.get("props", ""))
     release = _assignments(told.get("release", ""))
@@ -80,7 +79,7 @@ def describe(shell: Shell) -> dict[str, Any]:
 
 
 def platform(shell: Shell) -> Platform:
-    """Which binaries the device runs, and whether its processor is emulated. One round trip."""
+    """The device's platform, and whether its processor is emulated. One round trip."""
     told = sections(shell(batch(PLATFORM_COMMANDS)))
     props = properties(told.get("props", ""))
     machine = told.get("uname", "").strip()
@@ -91,13 +90,13 @@ def platform(shell: Shell) -> Platform:
 
 
 def properties(text: str) -> dict[str, str]:
-    """Android's `getprop`: lines `[key]: [value]`; a value may span lines, empty ones are left out."""
+    """Properties from Android's `getprop`, lines `[key]: [value]`; a value may span lines, empty ones are left out."""
     found = re.findall(r"(?ms)^\[([\w.@:\-]+)\]: \[(.*?)\]\s*$", text)
     return {key: " ".join(value.split()) for key, value in found if value.strip()}
 
 
 def memory_bytes(meminfo: str, key: str) -> int | None:
-    """One line of /proc/meminfo in bytes."""
+    """The value of a key in /proc/meminfo, in bytes; None if it is missing."""
     match = re.search(rf"(?m)^{key}:\s+(\d+) kB\s*$", meminfo)
     return int(match[1]) * 1024 if match else None
 
@@ -107,7 +106,7 @@ def _emulated(props: Mapping[str, str], machine: str, told: Mapping[str, str]) -
     for key in ("ro.kernel.qemu", "ro.boot.qemu"):
         if props.get(key) == "1":
             return f"Android emulator ({key} is 1)"
-    # ranchu and goldfish: the emulator of the SDK; cutf: Cuttlefish.
+    # ranchu and goldfish are the SDK's emulator; cutf is Cuttlefish.
     if hardware in ("ranchu", "goldfish") or hardware.startswith("cutf"):
         return f"Android emulator (ro.hardware is {hardware})"
     exe = _one_line(told.get("shell_exe", "")) or ""
@@ -142,7 +141,7 @@ def _abis(props: Mapping[str, str], machine: str) -> list[str]:
 
 
 def _soc(props: Mapping[str, str]) -> str | None:
-    """Android 12 and later name the chip; before, only the platform that it belongs to."""
+    """The chip's name, which Android 12 and later give; before that, only the platform that it belongs to."""
     if model := _first(props, "ro.soc.model"):
         return " ".join(part for part in (_first(props, "ro.soc.manufacturer"), model) if part)
     return _first(props, "ro.hardware.chipname", "ro.chipname", "ro.board.platform", "ro.hardware")
@@ -155,10 +154,10 @@ def _system(props: Mapping[str, str], release: Mapping[str, str]) -> str | None:
 
 
 def _cpu(cpuinfo: str, max_khz: Mapping[int, int | None]) -> str | None:
-    """The processor's name, or for a phone, whose cores have none, how many of which speed."""
+    """The processor's name; for a phone, whose cores have none, the number of cores of each speed."""
     for key in ("model name", "Hardware"):
         if match := re.search(rf"(?m)^{key}\s*:\s*(\S.*)$", cpuinfo):
-            # Emulated and some older Arm kernels fill it with the architecture, which says nothing of the chip.
+            # Emulated and some older Arm kernels fill it with the architecture, which does not identify the chip.
             if not re.match("(?i)(aarch64|armv[78]) processor", match[1]):
                 return match[1].strip()
     groups = [f"{len(group['cores'])} x {group['max_khz'] / 1e6:.2f} GHz" for group in _clusters(max_khz)]
@@ -166,13 +165,13 @@ def _cpu(cpuinfo: str, max_khz: Mapping[int, int | None]) -> str | None:
 
 
 def _max_frequencies(text: str) -> dict[int, int | None]:
-    """Core -> kHz; None for a core that tells none."""
+    """Core -> highest frequency in kHz; None for a core that does not report it."""
     cores = re.findall(r"(?m)^(\d+) ?(\S*)\s*$", text)
     return {int(core): _whole(khz) or None for core, khz in sorted(cores, key=lambda pair: int(pair[0]))}
 
 
 def _clusters(max_khz: Mapping[int, int | None]) -> list[dict[str, Any]]:
-    """Cores of one highest frequency, slow ones first: little, big, prime."""
+    """Groups of cores with the same highest frequency, slow ones first: little, big, prime."""
     cores: dict[int, list[int]] = {}
     for core, khz in max_khz.items():
         if khz is not None:
@@ -181,7 +180,7 @@ def _clusters(max_khz: Mapping[int, int | None]) -> list[dict[str, Any]]:
 
 
 def _assignments(text: str) -> dict[str, str]:
-    """/etc/os-release: KEY=value, quoted or not."""
+    """The assignments KEY=value of /etc/os-release, quoted or not."""
     return {key: value.strip("\"'") for key, value in re.findall(r"(?m)^([A-Z_]+)=(.*?)\s*$", text)}
 
 
@@ -195,7 +194,7 @@ def _whole(text: str) -> int | None:
 
 
 def _one_line(text: str) -> str | None:
-    """The text if it is one line of sensible length, else None: no error message becomes a fact."""
+    """The text if it is one line of sensible length, else None, so that no error message becomes a fact."""
     text = text.strip()
     broken = not text or "\n" in text or len(text) > 200 or "ermission denied" in text or "No such file" in text
     return None if broken else text

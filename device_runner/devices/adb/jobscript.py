@@ -1,4 +1,4 @@
-"""The shell script that runs a job on the device, on its own."""
+"""The shell script that runs a job on the device without a connection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from device_runner.devices.job import FILES, OUT, Job, Step
 from device_runner.errors import RunnerError
 
 OOM_SCORE = 900
-"""Of the programs: what adbd starts has -950, and for a model that is too large the kernel would end all else first. The
-script itself keeps that, so that it can note how its step ended."""
+"""Out-of-memory score of the programs. Processes that adbd starts have -950, so for a model that is too large the
+kernel would end everything else first. The script itself keeps -950, so that it can record how its step ended."""
 
 
 def check_job(job: Job) -> None:
-    """Names that leave no folder, no shell text where a name belongs. `RunnerError` names the first that is wrong."""
+    """Raise `RunnerError` for the first wrong name: one that leaves its folder, or shell text in place of a name."""
 
     def wrong(what: str, name: str, right: str) -> RunnerError:
         return RunnerError(f"{job.title}: {what} is called {name!r}; it must be {right}")
@@ -44,16 +44,16 @@ def check_job(job: Job) -> None:
 
 def _stays_inside(name: str) -> bool:
     parts = name.split("/")
-    # Backslashes are separators on some hosts, and control characters end lines of what is read back.
+    # Backslashes are separators on some hosts, and control characters would end lines of the output that is read back.
     return not set(parts) & {"", ".", ".."} and not any(char == "\\" or ord(char) < 32 for char in name)
 
 
 def job_script(job: Job, folder: str, sampler: str | None) -> str:
     """The script, to be started with `setsid` in `folder`, an absolute path on the device.
 
-    It leaves there `pid`, `step` (the one under way), `logs/STEP.stdout`, `.stderr` and `.exit`, `logs/series`,
-    `steps/STEP/` and at last `finished`; or `timed-out`. Each comes by renaming, so it is whole when it is there. All
-    its processes are one group, which ends with it.
+    It leaves there `pid`, `step` (the current one), `logs/STEP.stdout`, `.stderr` and `.exit`, `logs/series`,
+    `steps/STEP/` and at last `finished`; or `timed-out`. Files appear by renaming, so each is whole once it exists. All
+    processes of the script are one group, which ends with it.
     """
     parts = [_BEGIN.format(folder=quote(folder), limit=math.ceil(job.timeout_s))]
     if sampler is not None and job.sample_state_s is not None:
@@ -62,8 +62,8 @@ def job_script(job: Job, folder: str, sampler: str | None) -> str:
     return "".join([*parts, _END])
 
 
-# `mkdir` succeeds once: a second start of the same folder, after a lost answer to the first, ends there. `stat` is read
-# by another process, since user-mode emulation makes up what a process reads of itself.
+# `mkdir` succeeds only once: a second start in the same folder, after the answer to the first was lost, ends there.
+# `stat` is read by another process, since user-mode emulation makes up what a process reads about itself.
 _BEGIN = """cd {folder} && mkdir claimed || exit 1
 line=$(cat /proc/$$/stat)
 set -- ${{line##*) }}
@@ -82,7 +82,7 @@ done ) > logs/series.part 2> /dev/null &
 sampler=$!
 """
 
-# The copy of the series: what the sampler started may still write to the first while it is being handed back.
+# The series is copied: a process that the sampler started may still write to the original while it is handed back.
 _END = """if [ -n "$sampler" ]; then
 kill -KILL "$sampler"
 cp logs/series.part logs/series || exit 1

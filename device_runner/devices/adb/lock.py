@@ -1,4 +1,4 @@
-"""One bench per phone: a measurement beside another is none."""
+"""Lock that allows one benchmark at a time on a phone: two at once disturb each other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from device_runner.devices.lock import hold
 from device_runner.errors import RunnerError
 
 PATIENCE_S = 0.5
-"""A process that was killed while it started adb holds on, through that child, until adb has begun."""
+"""Time to wait for the lock: a process killed while starting adb holds it, through that child, until adb has begun."""
 
 
 def place(serial: str, ending: str) -> Path:
-    """A file of ours about one device; serials may hold anything."""
+    """The path of a local file about one device; characters that a file name cannot hold are escaped."""
     folder = default_cache_dir() / "adb"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def place(serial: str, ending: str) -> Path:
 
 @contextmanager
 def sole_use(serial: str) -> Iterator[None]:
-    """Hold the device for this process; `RunnerError` names the one that holds it."""
+    """Hold the device for this process; raises `RunnerError` naming the process that holds it already."""
 
     def busy(holder: str) -> str:
         return f"adb:{serial} is in use by process {holder}; a measurement beside another is none"

@@ -1,4 +1,4 @@
-"""Which adb program is driven, and what its version cannot be trusted with."""
+"""The adb program that drives devices: its place, its version, and that version's known faults."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from pathlib import Path
 from device_runner.errors import RunnerError
 
 TRUSTED_RELEASE = 30
-"""Older ones end `adb shell` with exit code 0 when the link drops (measured with 29.0.6; 36.0.0 says 255)."""
+"""First release whose exit codes can be trusted: older ones end `adb shell` with exit code 0 when the link drops
+(measured with 29.0.6; 36.0.0 returns 255)."""
 
 
 @dataclass(frozen=True)
 class AdbProgram:
-    """An adb program that was found and told its version."""
+    """An adb program and its version."""
 
     path: str
     source: str
-    """Where it was found: `--adb`, `$ADB`, `PATH`, `SDK` or `adbutils`."""
+    """Source of the path: `--adb`, `$ADB`, `PATH`, `SDK` or `adbutils`."""
     version: str
     release: tuple[int, ...]
-    """(36, 0, 0); (0,) for one that tells only its protocol's version."""
+    """Version as numbers, such as (36, 0, 0); (0,) for a program that reports only its protocol's version."""
 
     @property
     def warning(self) -> str | None:
-        """What a user should know about this version."""
+        """A caution about this version; None if there is none."""
         if self.release >= (TRUSTED_RELEASE,):
             return None
         return (
@@ -40,14 +41,14 @@ class AdbProgram:
 
     @property
     def plain_transfer(self) -> tuple[str, ...]:
-        """Switches compression off: weights do not get smaller, it only costs time."""
+        """Option that switches compression off, which only costs time: weights do not get smaller."""
         return ("-Z",) if self.release >= (TRUSTED_RELEASE,) else ()
 
 
 def find_program(option: str | None = None) -> AdbProgram:
-    """The adb program: `option` (`--adb`), `$ADB`, PATH, the Android SDK, the adbutils wheel; the first that is there.
+    """The first adb program found: `option` (`--adb`), `$ADB`, PATH, the Android SDK, the adbutils wheel.
 
-    Raises `RunnerError` listing where it looked, or naming what `--adb` or `$ADB` wrongly points at.
+    Raises `RunnerError` listing the places searched, or naming what `--adb` or `$ADB` wrongly points at.
     """
     for source, given in (("--adb", option), ("$ADB", os.environ.get("ADB"))):
         if given:
@@ -83,14 +84,14 @@ def _sdk_places() -> list[tuple[str, Path]]:
 
 
 def _wheel_places() -> list[tuple[str, Path]]:
-    # Found without importing: the package opens sockets and pulls in much more than a path.
+    # The path is found without importing: the package opens sockets and loads much more than a path.
     spec = importlib.util.find_spec("adbutils")
     name = "adb.exe" if os.name == "nt" else "adb"
     return [("adbutils", Path(place) / "binaries" / name) for place in (spec and spec.submodule_search_locations) or []]
 
 
 def _make_executable(path: Path) -> None:
-    """Some installers drop the mode of files in wheels."""
+    """Make a file executable: some installers drop the mode of files in wheels."""
     if path.is_file() and not os.access(path, os.X_OK):
         try:
             path.chmod(path.stat().st_mode | 0o111)

@@ -1,6 +1,6 @@
-"""Files to the device: adb's own push, its progress seen from outside, its word not taken.
+"""Pushes files to the device with adb's own push; progress is observed from outside, and arrival is checked separately.
 
-Where the system does not tell what a process reads, adb is given a terminal to write its progress to.
+Where the system does not report how much a process has read, adb gets a terminal to write its progress to.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from device_runner.devices.adb.client import Adb, Answer, ConnectionLost
 from device_runner.errors import RunnerError
 
 STALL_S = 60.0
-"""A push that says nothing for so long is taken for dead; it speaks at every percent of a file."""
+"""Silence after which a push counts as dead; adb reports every percent of a file."""
 PAUSE_S = 0.002
-"""Releases before 30 write a line for every 64 kB. Reading each at once takes a core from the transfer (10 % slower); but a
-terminal holds 4 kB of lines, 2.5 MB, before adb has to wait for us."""
+"""Pause between reads of adb's output. Releases before 30 write a line for every 64 kB, and reading each at once takes
+a core from the transfer (10 % slower); a terminal holds 4 kB of lines, 2.5 MB of data, before adb has to wait."""
 LOOK_S = 0.02
-"""How often the progress is looked at; the end is noticed at once."""
+"""Interval between looks at the progress; the end is noticed at once."""
 IO = Path("/proc/self/io")
 SLOW_BYTES_S = 500_000
-"""Slower than any link that a measurement is worth waiting for."""
+"""Rate for time limits, slower than any link that is worth measuring over."""
 
 
 def push(adb: Adb, files: Mapping[str, Path], folder: str, progress: Callable[[str, float], None]) -> None:
-    """Push files, each under its SHA-256 as a name, into an existing folder of the device.
+    """Push files, each named by its SHA-256, into an existing folder of the device.
 
-    `progress` gets the name that is under way and the share of all bytes that is done. What arrived is to be checked:
-    adb counts files as pushed that it did not push whole. Raises `ConnectionLost` if it failed in any way that may pass,
+    `progress` gets the name of the current file and the finished share of all bytes. The caller has to check what
+    arrived: adb counts files as pushed that it did not push whole. Raises `ConnectionLost` for a failure that may pass,
     `RunnerError` when the device is full.
     """
     with tempfile.TemporaryDirectory(prefix="mobilevd-push-") as staging:
@@ -60,7 +60,7 @@ def push(adb: Adb, files: Mapping[str, Path], folder: str, progress: Callable[[s
 
 
 def _stage(path: Path, link: Path) -> None:
-    """adb gives a file its local name; those of the store are no names of files here."""
+    """Link or copy a file under its name in the store: adb pushes a file under its local name."""
     try:
         link.symlink_to(path)
     except OSError:  # Windows without the right to make links
@@ -68,7 +68,7 @@ def _stage(path: Path, link: Path) -> None:
 
 
 class _Track:
-    """Turns what is seen of adb into the file that is under way and a share of all bytes."""
+    """Converts what is seen of adb into the current file and the finished share of all bytes."""
 
     def __init__(self, sizes: Mapping[str, int], progress: Callable[[str, float], None]) -> None:
         self.sizes, self.progress = sizes, progress
@@ -80,13 +80,13 @@ class _Track:
             done += size
 
     def bytes_read(self, done: int) -> None:
-        """From the bytes that adb has read, which are those of the files in their order."""
+        """Report progress from the number of bytes that adb has read, which are those of the files in their order."""
         done = min(done, self.total)
         name = [name for name, before in self.before.items() if before <= done][-1]
         self.progress(name, done / self.total)
 
     def read(self, text: str) -> None:
-        """From adb's lines ("[ 12%] /data/local/tmp/.../NAME")."""
+        """Report progress from adb's own lines ("[ 12%] /data/local/tmp/.../NAME")."""
         lines = re.findall(r"\[\s*(\d{1,3})%\] [^\r\n]*?([0-9a-f]{64})", text)
         if lines and lines[-1][1] in self.sizes:
             percent, name = lines[-1]
@@ -94,8 +94,8 @@ class _Track:
 
 
 def _by_reads(adb: Adb, command: list[str], track: _Track) -> Answer:
-    """Linux tells how much a process has read. Unlike adb's own lines, of which there is one for every 64 kB, that costs
-    the push nothing (with adb 29 the lines take a sixth of the time on a link of 1 GB/s)."""
+    """Push, with progress from the number of bytes that adb has read, as Linux reports it. Unlike adb's own lines, one
+    for every 64 kB, this costs the push nothing (adb 29's lines take a sixth of the time on a link of 1 GB/s)."""
     process = subprocess.Popen(
         [adb.program.path, *command],
         stdin=subprocess.DEVNULL,
@@ -123,7 +123,7 @@ def _by_reads(adb: Adb, command: list[str], track: _Track) -> Answer:
 
 
 def _bytes_read(pid: int) -> int:
-    """0 for a process that has just ended."""
+    """Number of bytes that a process has read; 0 for one that has just ended."""
     try:
         text = Path(f"/proc/{pid}/io").read_text()
     except OSError:
@@ -140,7 +140,7 @@ def _on_terminal(adb: Adb, command: list[str], track: _Track) -> Answer:
 
     master, slave = pty.openpty()
     try:
-        # Wide, lest a release shortens the names that its lines are recognised by.
+        # Wide enough that no release shortens the names by which its lines are recognised.
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
         process = subprocess.Popen(
             [adb.program.path, *command],

@@ -1,4 +1,4 @@
-"""A device on adb whose link may drop and come back: what may be repeated is, until it is done."""
+"""A device on adb whose link may drop and come back: an action that may be repeated is, until it succeeds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from device_runner.devices.adb.survey import BASE
 Result = TypeVar("Result")
 
 RECONNECT_S = 120.0
-"""A lost device is waited for so long."""
+"""Seconds to wait for a lost device."""
 RETRIES = 5
-"""Of one thing to do, each after the device came back."""
+"""Attempts at one action, each after the device came back."""
 
 
 class ReconnectingDevice:
-    """`adb` is the program for the device's serial, `base` our folder there; `reconnects` counts the lost links."""
+    """A device behind a link that drops. `adb` is the program for its serial, `base` our folder there; `reconnects`
+    counts the lost links."""
 
     def __init__(self, adb: Adb, base: str = BASE, reconnect_s: float = RECONNECT_S) -> None:
         self.adb, self.base, self.reconnect_s = adb, base, reconnect_s
@@ -26,7 +27,7 @@ class ReconnectingDevice:
         self.reconnects = 0
 
     def held(self, action: Callable[[], Result]) -> Result:
-        """Do what may be repeated, again whenever the link was lost and came back."""
+        """Do an action that may be repeated, again whenever the link was lost and came back."""
         for left in reversed(range(RETRIES)):
             try:
                 return action()
@@ -38,9 +39,9 @@ class ReconnectingDevice:
         raise AssertionError("not reached")
 
     def shell(self, command: str) -> str:
-        """What a command prints on the device, whatever its exit code; it may be run twice, if the link drops."""
+        """The output of a command on the device, whatever its exit code; the command may run twice if the link drops."""
         return self.held(lambda: self.adb.shell_answer(command)).stdout
 
     def state(self) -> dict[str, Any]:
-        """What may change and moves a latency; ready for JSON."""
+        """Facts that may change and that affect latency; ready for JSON."""
         return read_state(self.shell)

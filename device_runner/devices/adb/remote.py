@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from device_runner.errors import RunnerError
 
 CALL_LENGTH = 20_000
-"""Of the shell text that is put together into one call."""
+"""Greatest length of the shell text that is combined into one call."""
 LONGEST = 29_000
-"""Of shell text in one call at all: Windows allows 32,767 characters on a command line, and adb adds its own."""
+"""Greatest length of shell text in a call: Windows allows command lines of 32,767 characters, and adb adds its own."""
 PIECE = 4_000
-"""Characters of a longer text in one call: quoting makes up to seven of one (`'`, first for the shell, then on Windows)."""
+"""Characters of a longer text per call: quoting turns one (`'`) into up to seven, for the shell, then for Windows."""
 
 # A run's `pid` file holds: process id, its start time in clock ticks since boot, boot id, start in seconds since 1970.
-# Process ids are reused, so only one with the same start time under the same boot is the run's.
-# A command's parent is adbd: `parent` tells which one, by process id and start time too.
-# Some `sleep` know whole seconds only and end at once with an error: `sleep 0.1 || sleep 1`.
-# Fields of /proc/PID/stat are counted from behind the name, which may hold blanks: 1 state, 3 group, 4 session, 20 start.
+# Process ids are reused, so only a process with the same start time under the same boot is the run's.
+# A command's parent is adbd: `parent` identifies it by process id and start time too.
+# Some versions of `sleep` accept whole seconds only and end at once with an error: `sleep 0.1 || sleep 1`.
+# Fields of /proc/PID/stat are counted after the name, which may hold blanks: 1 state, 3 group, 4 session, 20 start.
 PROCESSES = r"""
 boot=unknown
 { read -r boot < /proc/sys/kernel/random/boot_id; } 2>/dev/null
@@ -71,17 +71,17 @@ done
 
 
 def quote(*arguments: str) -> str:
-    """Arguments as the device's shell gets them whole."""
+    """Arguments quoted so that the device's shell receives each of them whole."""
     return " ".join(shlex.quote(argument) for argument in arguments)
 
 
 def length(text: str) -> int:
-    """Characters on a command line; Windows wants a backslash before each quotation mark and maybe each backslash."""
+    """Characters on a command line; Windows needs a backslash before each quotation mark and maybe each backslash."""
     return len(text) + text.count('"') + text.count("\\")
 
 
 def together(command: str, places: Iterable[str]) -> Iterator[str]:
-    """Lines that give a command all places, as many at once as may be."""
+    """Command lines that give a command all places, as many per line as its length allows."""
     line = ""
     for place in map(quote, places):
         if line and length(line) + length(place) > CALL_LENGTH:
@@ -93,7 +93,7 @@ def together(command: str, places: Iterable[str]) -> Iterator[str]:
 
 
 def written(text: str, place: str) -> Iterator[str]:
-    """Lines that write a text and a newline to a file, which is there only when it is whole."""
+    """Command lines that write a text and a newline to a file, which appears only when it is whole."""
     part, whole = quote(f"{place}.part"), text + "\n"
     for start in range(0, len(whole), PIECE):
         yield f"printf %s {quote(whole[start : start + PIECE])} {'>>' if start else '>'} {part}"
@@ -102,7 +102,7 @@ def written(text: str, place: str) -> Iterator[str]:
 
 
 def calls(lines: Iterable[str]) -> Iterator[str]:
-    """Lines put together into as few shell commands as their length allows; each stops at the first that fails."""
+    """Shell commands made of the lines, as few as their length allows; each stops at the first line that fails."""
     text = ""
     for line in lines:
         if length(line) > LONGEST:

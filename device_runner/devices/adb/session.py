@@ -1,4 +1,4 @@
-"""One call of `AdbDevice.run`: what earlier calls left, then files, run, results; and what is left when it fails."""
+"""One call of `AdbDevice.run`: first the leftovers of earlier calls, then files, run and results; and cleaning up."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from device_runner.devices.job import Job, Progress, RawJob, Ready
 from device_runner.errors import RunnerError
 
 GRACE_S = 5.0
-"""The device itself ends a job at its time limit; so much later it is done from here."""
+"""Seconds past a job's time limit after which it is stopped from here; at the limit the device itself ends it."""
 REMOVE_S = 20.0
-"""A device that is gone when all is over is waited for only so long."""
+"""Time to wait for a device that is gone when only cleaning up is left."""
 
 
 def about(run: RunFolder, found: Survey) -> str:
-    """Another run, for messages."""
+    """A description of another run, for messages."""
     age = "" if run.began is None else f", begun {max(0, found.now - run.began)} s ago"
     return f"another job (key {(run.key or run.name)[:16]}{age})"
 
 
 class Session:
-    """Everything of one call."""
+    """The state and the steps of one call."""
 
     def __init__(
         self, device: ReconnectingDevice, job: Job, output_dir: Path, ready: Ready, progress: Progress
@@ -66,7 +66,7 @@ class Session:
         return raw
 
     def _begin(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take up a run or start one: what is noted beside it, and what the transfer took."""
+        """Resume a run or start one; return the note stored beside it, and the transfer's figures."""
         self.progress("looking at the device", None)
         found = self.held(lambda: survey(self.device.adb, self.device.base))
         if taken := self._take_up(found):
@@ -103,7 +103,7 @@ class Session:
         }
 
     def _take_up(self, found: Survey) -> dict[str, Any] | None:
-        """The note of a run with our key, if there is one; all folders that are of no more use are removed."""
+        """Resume a run with our key and return its note, or None; remove all folders that are of no more use."""
         for run in found.runs:
             if run.alive and run.key != self.job.key:
                 raise RunnerError(
@@ -130,11 +130,11 @@ class Session:
         return note
 
     def _bring(self, found: Survey) -> tuple[Transfer, dict[str, str], set[str]]:
-        """Have the job's files in the store; SHA-256 of each, and those to be copied from there."""
+        """Bring the job's files into the store; also return each one's SHA-256, and the names to copy from there."""
         files = self.job.files
         sha256 = {name: self.job.sha256.get(name) or file_sha256(path) for name, path in files.items()}
-        # Where a program is started by a link, its loader looks for libraries beside the link's target: so programs and
-        # what lies beside them are copies, and only other files, the large ones, are links.
+        # Where a program is started by a link, its loader looks for libraries beside the link's target. So programs and
+        # the files beside them are copies, and only other files, the large ones, are links.
         folders = {name.rpartition("/")[0] for name in self.job.executables}
         copied = {name for name in files if name.rpartition("/")[0] in folders and "/" in name} | self.job.executables
         copied |= {name for name in files if ".so" in name.rpartition("/")[2]}
@@ -144,7 +144,7 @@ class Session:
         return self.storage.bring(found, by_sha, names, more, self.progress), sha256, copied
 
     def _watch(self) -> None:
-        """Until the run has finished; `RunnerError` if it never will."""
+        """Wait until the run has finished; raises `RunnerError` if it never will."""
         run = self.run_folder
         assert run is not None
         what = f"{self.device.name}: {self.job.title}"
@@ -199,14 +199,14 @@ class Session:
         return RawJob(steps, note["started"], note["state_before"], after, samples, transfer)
 
     def _collected(self) -> set[str]:
-        """Runs whose results were handed over but whose folders could not be removed."""
+        """Names of runs whose results were handed over but whose folders could not be removed."""
         try:
             return set(json.loads(place(self.device.adb.serial, "collected").read_text()))
         except (OSError, ValueError, TypeError):
             return set()
 
     def _forget(self) -> None:
-        """Remove the run's folder; if the device is gone, remember that its results were handed over."""
+        """Remove the run's folder; if the device is gone, record that the results were handed over."""
         run = self.run_folder
         assert run is not None
         memory = place(self.device.adb.serial, "collected")

@@ -1,6 +1,6 @@
-"""How a device is at the moment: temperatures, frequencies, battery, load; before, after, and while a program runs.
+"""The present state of a device: temperatures, frequencies, battery, load; before, after, and while a program runs.
 
-Sampling must not disturb what it samples: values come from files read by the shell itself, and two short calls of
+Sampling must not disturb the program: values come from files that the shell itself reads, and two short calls of
 `dumpsys` (some 10 ms of another process each).
 """
 
@@ -15,14 +15,14 @@ from device_runner.devices.adb.sections import batch, sections
 
 CPU = "/sys/devices/system/cpu"
 BATTERY = "/sys/class/power_supply/battery"
-# android.os.Temperature: CPU, GPU, battery, skin, USB port, power amplifier, NPU, TPU, display, modem, SoC, Wi-Fi,
-# camera, flashlight, speaker, ambient, pogo. The others are volts (6), milliamperes (7), percent (8), or of a kind
-# that the maker kept to itself (-1: differences, duty cycles), although each is called a Temperature.
+# Types of android.os.Temperature: CPU, GPU, battery, skin, USB port, power amplifier, NPU, TPU, display, modem, SoC,
+# Wi-Fi, camera, flashlight, speaker, ambient, pogo. The others are volts (6), milliamperes (7), percent (8), or of a
+# kind known to the maker alone (-1: differences, duty cycles), although each is called a Temperature.
 TEMPERATURE_TYPES = frozenset({0, 1, 2, 3, 4, 5, *range(9, 20)})
 PLAUSIBLE_C = (-40.0, 150.0)
-"""Outside lie the marks of sensors that are not there (-99.9, -273, 2147483.6)."""
+"""Range of plausible temperatures; readings outside it mark absent sensors (-99.9, -273, 2147483.6)."""
 CHARGING, FULL = 2, 5
-"""BatteryManager.BATTERY_STATUS_*; 3 is discharging, 4 not charging, 1 unknown."""
+"""Values of BatteryManager.BATTERY_STATUS_*; 3 is discharging, 4 not charging, 1 unknown."""
 
 
 def _value_of(file: str) -> str:
@@ -82,15 +82,15 @@ STATE_COMMANDS = {
 def sampler_script() -> str:
     """POSIX shell commands (mksh, dash, busybox) that print one line of raw readings, for `parse_series`.
 
-    To be run again and again: nothing is kept but variables whose names begin with `mv_`.
+    They may run any number of times: they leave nothing but variables whose names begin with `mv_`.
     """
     return _SAMPLER
 
 
 def parse_series(text: str) -> list[dict[str, Any]]:
-    """The samples of a log that `sampler_script` wrote, each like a state with `uptime_s` (seconds since the start).
+    """The samples in a log of the `sampler_script`, each like a state, with `uptime_s` (seconds since the start).
 
-    A line that was cut off, or that tells no time, is left out.
+    Lines that were cut off or that lack the time are left out.
     """
     lines = [line for line in text.replace("\r", "").split("\n") if line.endswith("\tend")]
     samples = [_parse_sample(line) for line in lines]
@@ -98,7 +98,7 @@ def parse_series(text: str) -> list[dict[str, Any]]:
 
 
 def read_state(shell: Callable[[str], str]) -> dict[str, Any]:
-    """The device's state; what it cannot tell is None or empty. One round trip."""
+    """The device's state; values that it does not report are None or empty. One round trip."""
     told = sections(shell(batch(STATE_COMMANDS)))
     sample = next((line for line in told.get("sample", "").split("\n") if line.endswith("\tend")), "")
     battery = "" if re.search(r"(?m)^\s+present: false", told.get("battery", "")) else told.get("battery", "")
@@ -131,7 +131,7 @@ def _parse_sample(line: str) -> dict[str, Any]:
 
 
 def _service_temperatures(text: str) -> dict[str, float]:
-    """Those that the thermal service has just read from the hardware, not those it remembers."""
+    """The temperatures that the thermal service has just read from the hardware, not those it has cached."""
     _, _, current = text.partition("Current temperatures from HAL")
     current = current.partition("Current cooling")[0]
     found = re.findall(r"Temperature\{mValue=([^,}]+), mType=(-?\d+), mName=([^,}]+), mStatus=-?\d+\}", current)
@@ -152,7 +152,7 @@ def _zone_temperatures(text: str) -> dict[str, float]:
 
 
 def _celsius(text: str) -> float | None:
-    """A plausible temperature; exactly 0 is what absent sensors read."""
+    """A plausible temperature, else None; absent sensors read exactly 0."""
     value = _number(text)
     if value is None or value == 0 or not PLAUSIBLE_C[0] <= value <= PLAUSIBLE_C[1]:
         return None
@@ -160,7 +160,7 @@ def _celsius(text: str) -> float | None:
 
 
 def _battery_c(parts: dict[str, str]) -> float | None:
-    """Both Android's service and the kernel's file tell tenths of a degree."""
+    """The battery's temperature; Android's service and the kernel's file both give tenths of a degree."""
     match = re.search(r"(?:^|\s)temperature: (-?\d+)(?:\s|$)", parts.get("battery", ""))
     tenths = match[1] if match else parts.get("battery_sysfs", "").strip()
     return _celsius(str(int(tenths) / 10)) if re.fullmatch(r"-?\d{1,4}", tenths) else None
@@ -176,16 +176,16 @@ def _battery_percent(battery: str, capacity: str) -> float | None:
 
 
 def _charging(battery: str, status: str) -> bool | None:
-    """Whether the battery takes current, or would if it were not full: both warm the phone."""
+    """True if the battery takes current, or would if it were not full: both warm the phone. None if not known."""
     code = _field(battery, "status")
     if code is not None:
-        # 1, "unknown", is what phones without a battery tell.
+        # Phones without a battery report 1, "unknown".
         return None if code == 1 else code in (CHARGING, FULL)
     return {"Charging": True, "Full": True, "Discharging": False, "Not charging": False}.get(status.strip())
 
 
 def _awake(power: str) -> bool | None:
-    """Whether the screen is in use (Android calls a screen saver awake too); some makers print the call, not the field."""
+    """True if the screen is in use (for Android also by a screen saver); some makers print the call, not the field."""
     match = re.search(r"(?m)^\s*(?:mWakefulness|get(?:Global)?WakefulnessLocked\(\))=(\w+)\s*$", power)
     return {"Awake": True, "Dreaming": True, "Dozing": False, "Asleep": False}.get(match[1]) if match else None
 
@@ -196,14 +196,14 @@ def _field(battery: str, key: str) -> int | None:
 
 
 def _load_average(text: str) -> list[float]:
-    """/proc/loadavg, or where that is not readable, what `uptime` prints."""
+    """The load average from /proc/loadavg, or from the output of `uptime` where that is not readable."""
     match = re.match(r"\s*(\d+\.\d+) (\d+\.\d+) (\d+\.\d+) \d+/\d+ \d+", text)
     match = match or re.search(r"load averages?: (\d+\.\d+),? (\d+\.\d+),? (\d+\.\d+)", text)
     return [float(value) for value in match.groups()] if match else []
 
 
 def _core_values(text: str) -> list[int]:
-    """Of the cores that tell a value, in the order of their numbers."""
+    """Values of the cores that report one, in the order of their numbers."""
     found = re.findall(r"(\d+):(\d+),", text)
     return [int(value) for _, value in sorted(found, key=lambda pair: int(pair[0]))]
 

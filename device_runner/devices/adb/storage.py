@@ -1,4 +1,4 @@
-"""The device's storage: files kept by their SHA-256, so that none is pushed twice, and room for more."""
+"""The device's storage: files kept by their SHA-256, so that none is pushed twice, and freeing of space for more."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from device_runner.devices.job import Progress
 from device_runner.errors import RunnerError
 
 MARGIN_BYTES = 16 << 20
-"""Left free: logs, folders, and what other programs write meanwhile."""
+"""Space that stays free, for logs, folders, and the files of other programs."""
 NO_ROOM_BYTES = 64 << 10
-"""With less left, whatever could not be written could not be for want of room."""
+"""Free space below which a failed write is put down to a full storage."""
 HASH_BYTES_S = 20_000_000
-"""A slow phone's SHA-256, for time limits."""
+"""Rate of SHA-256 on a slow phone, for time limits."""
 ATTEMPTS = 4
-"""At pushing, without a single file coming nearer, before giving up."""
+"""Pushes in a row without a single file arriving, before giving up."""
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file here, in hexadecimal."""
+    """Hex SHA-256 of a file on this machine."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What it took to have all files on the device."""
+    """The cost of having all files on the device."""
 
     pushed_bytes: int
     push_s: float
@@ -45,7 +45,7 @@ class Transfer:
 
 @contextmanager
 def writing(adb: Adb, place: str) -> Iterator[None]:
-    """For commands that write: one that failed is told to have been short of room if `place` has none left.
+    """Run commands that write; if one fails and `place` has no space left, raise the error for a full storage instead.
 
     Not every shell says why it could not write (dash: "I/O error").
     """
@@ -63,7 +63,7 @@ def writing(adb: Adb, place: str) -> Iterator[None]:
         raise
 
 
-# Hashes files that lie in `files/FOLDER`, or in the store itself (`.`), and notes what is as it should be.
+# Hashes files in `files/FOLDER`, or in the store itself (`.`), and records those with the right content.
 _CHECK = """
 cd {base}/files || exit 1
 for name in {names}; do
@@ -85,7 +85,7 @@ done
 
 
 class Storage:
-    """The store of one device; `held` runs what may be run again, and again after the link was lost."""
+    """The store of one device; `held` runs an action that may be repeated, again after the link was lost."""
 
     def __init__(self, adb: Adb, base: str, held: Callable[[Callable[[], object]], object]) -> None:
         self.adb, self.base, self._held = adb, base, held
@@ -98,9 +98,9 @@ class Storage:
         more_bytes: int,
         progress: Progress,
     ) -> Transfer:
-        """Have the files (SHA-256 -> file here; `names` for messages) in the store, each with the content it should have.
+        """Bring the files (SHA-256 -> file here; `names` for messages) into the store, each with the right content.
 
-        Raises `RunnerError` when there is no room for them and `more_bytes`, or they do not arrive whole.
+        Raises `RunnerError` if there is no space for them and `more_bytes`, or if they do not arrive whole.
         """
         sizes = {sha: path.stat().st_size for sha, path in files.items()}
         start = time.monotonic()
@@ -149,9 +149,9 @@ class Storage:
                 raise RunnerError(f"{path}: its SHA-256 is no more {sha}; it was changed after the bundle was read")
 
     def _check(self, names: list[str], folder: str, sizes: Mapping[str, int]) -> set[str]:
-        """Those that are now in the store and were hashed."""
+        """Names whose files are now in the store with the right SHA-256."""
         good: set[str] = set()
-        # In groups: a command line has its limits, and an answer should not be long in coming.
+        # In groups: a command line has a limited length, and an answer should not take long.
         for start in range(0, len(names), 100):
             group = names[start : start + 100]
             script = _CHECK.replace("{base}", quote(self.base)).replace("{names}", quote(*group))
@@ -167,7 +167,7 @@ class Storage:
         return told[-1]
 
     def _make_room(self, found: Survey, needed_files: Mapping[str, Path], needed: int) -> None:
-        """Free space for so many bytes, if need be by removing files that this job has no use for, oldest use first."""
+        """Free space for `needed` bytes, if need be by removing files that this job does not use, oldest use first."""
         free = found.free_bytes
         if free is None:
             return
@@ -186,10 +186,10 @@ class Storage:
             self.remove(f"files/{sha}{end}" for sha in doomed for end in ("", ".ok"))
 
     def remove(self, places: Iterable[str]) -> None:
-        """Remove files or folders, named from the base."""
+        """Remove files or folders, given relative to the base."""
         for command in calls(together("rm -rf", (f"{self.base}/{place}" for place in places))):
             self._held(lambda command=command: self.adb.shell(command, timeout=120))
 
     def free(self) -> int | None:
-        """Bytes, right now; None where it cannot be told."""
+        """Free bytes now; None if the device does not report them."""
         return free_bytes(self.adb.shell(f"df -k {quote(self.base)}").splitlines())

@@ -1,4 +1,4 @@
-"""What lies on the device from earlier calls, read in one round trip."""
+"""A survey of what earlier calls left on the device, in one round trip."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from device_runner.devices.adb.remote import PROCESSES, quote
 from device_runner.errors import RunnerError
 
 BASE = "/data/local/tmp/mobilevd"
-"""The one place that Android's shell user may both write to and run programs from."""
+"""Base folder, the one place where Android's shell user may both write and run programs."""
 STAT = "TZ=UTC0 stat -c '{}%s %i %Y %z'"
-"""Size, inode, times of content and of any change: equal to the note made after hashing, a file is still what it was.
+"""Command for size, inode, and times of the last content change and of any change: if these equal the record made after
+hashing, the file is unchanged.
 
-The last in fractions of a second (`%Z`, seconds since 1970, would hide a change within the same second), and so as a date,
-which must not depend on the time zone that the phone is in.
+The last time has fractions of a second (`%Z`, seconds since 1970, would hide a change within the same second). It is
+therefore a date, which must not depend on the phone's time zone.
 """
 _RUN = re.compile(r"run ([0-9a-f]{16}-[0-9a-f]{8}) ([01]) (\d+|-) (\S+) (\d+|-) ([0-9a-f]{64}|-)")
 
@@ -27,9 +28,9 @@ class Stored:
     size_bytes: int
     stat: str
     noted: str | None
-    """`stat` as it was when the content was last hashed."""
+    """Value of `stat` when the content was last hashed."""
     used: int
-    """When a job last needed it, seconds since 1970."""
+    """Time at which a job last needed it, seconds since 1970."""
 
     @property
     def intact(self) -> bool:
@@ -44,21 +45,21 @@ class RunFolder:
     key: str | None
     alive: bool
     finished: int | None
-    """When, in seconds since 1970 by the device's clock."""
+    """Time of the end, in seconds since 1970 by the device's clock; None if it has not finished."""
     began: int | None
     this_boot: bool
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found."""
+    """The result of a survey."""
 
     boot: str
     now: int
-    """Seconds since 1970 by the device's clock."""
+    """Time of the survey, in seconds since 1970 by the device's clock."""
     free_bytes: int | None
     lacks: frozenset[str]
-    """Tools that the device has not."""
+    """Tools that the device does not have."""
     store: dict[str, Stored]
     """SHA-256 -> file."""
     runs: list[RunFolder]
@@ -94,9 +95,9 @@ done
 
 
 def survey(adb: Adb, base: str) -> Survey:
-    """Make the base folder and look at it; halves of files that an earlier push left are removed.
+    """Make the base folder and survey it; remove partial files that an earlier push left.
 
-    Raises `RunnerError` where the folder cannot be used or the device lacks a tool that every job needs.
+    Raises `RunnerError` if the folder cannot be used or the device lacks a tool that every job needs.
     """
     script = _SCRIPT.replace("{base}", quote(base)).replace("{stat}", STAT.format("file %n "))
     answer = adb.shell_answer(script)
@@ -135,7 +136,7 @@ def survey(adb: Adb, base: str) -> Survey:
 
 
 def free_bytes(df: list[str]) -> int | None:
-    """The free space that `df -k` tells (also where a long name takes a line of its own); None: it does not tell."""
+    """Free bytes from the output of `df -k` (also if a long name takes a line of its own); None if not found."""
     match = re.search(r"\s(\d+)\s+(\d+)\s+(\d+)\s+\d+%", " ".join(df[1:]))
     return int(match[3]) * 1024 if match else None
 
