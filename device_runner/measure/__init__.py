@@ -1,1 +1,1 @@
-"""One measurement from bundle to verified figures: the job, its outputs, what to warn of; and many on many devices."""
+"""One measurement, from bundle to checked figures: the job, its outputs, its warnings; and many on several devices."""

@@ -1,4 +1,4 @@
-"""Measures bundles on devices, several phones at once, and gathers everything in one report."""
+"""Measures bundles on devices, several phones at once, and collects everything in one report."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ AfterMeasurement = Callable[[Bundle, Device, Measurement, Progress], Measurement
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured on every device."""
+    """The bundles and settings to measure on every device."""
 
     bundles: Sequence[Bundle]
     protocol: Protocol
     programs: Sequence[str] = ()
-    """Names; empty: all of each bundle."""
+    """Names of the programs; empty for all of each bundle."""
     runner: str | Runner | None = None
     method: str | None = None
-    """Of every program; None: the manifest's."""
+    """Method of every program; None for the manifest's."""
     after: AfterMeasurement | None = None
-    """Called with each measurement as soon as it is there; what it returns takes its place. Where it fails, the measurement
-    stays as it is and the failure is listed."""
+    """Function called with each measurement as soon as it is made; its result replaces the measurement. If it fails,
+    the measurement stays as it is and the failure is listed."""
 
 
 @dataclass(frozen=True)
 class Benched:
-    """What came of it."""
+    """The result of `bench`."""
 
     report: dict[str, Any]
-    """See `results/schema.py`."""
+    """Report in the form of `results/schema.py`."""
     stopped: bool
-    """By KeyboardInterrupt: the report holds what was done until then."""
+    """True if KeyboardInterrupt ended it: the report then holds what was done before."""
 
 
 @dataclass
@@ -60,11 +60,11 @@ def bench(
 ) -> Benched:
     """Measure on all devices at once, the programs of each device one after the other.
 
-    A failure on one device, or of one program, leaves the others' results as they are and is listed in the report. On
-    KeyboardInterrupt all devices are stopped, and what is done by then is the report.
+    A failure on one device, or of one program, leaves the other results as they are and is listed in the report. On
+    KeyboardInterrupt all devices are stopped, and the report holds what is done by then.
 
     Args:
-        progress: a device's name -> what is told of its progress.
+        progress: function from a device's name to the function that gets its progress.
 
     Raises `RunnerError` for a program that a bundle does not have, or if nothing at all could be measured.
     """
@@ -78,7 +78,7 @@ def bench(
         tell = progress(device.name)
 
         def tell_or_stop(text: str, share: float | None) -> None:
-            # Ctrl-C reaches the main thread alone; a worker learns of it when it next says what it does.
+            # Ctrl-C reaches the main thread alone; a worker thread notices it when it next reports progress.
             if interrupted.is_set():
                 raise KeyboardInterrupt
             tell(text, share)
@@ -152,7 +152,7 @@ def _measure_one(
     into: _Gathered,
     done: list[Measurement],
 ) -> bool:
-    """One program of one bundle; returns whether there is any use in going on with the device."""
+    """Measure one program of one bundle; return whether the device can still be used."""
     program = bundle.program(name)
     if work.method is not None:
         program = replace(program, method=work.method)

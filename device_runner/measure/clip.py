@@ -1,4 +1,4 @@
-"""What a whole clip costs on a device: every program of the path from a picture to frames, and their sum."""
+"""The latency of a whole clip on a device: every program of the path from a picture to frames, and their sum."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def clip_latency(bundle: Bundle, measurements: Sequence[Measurement]) -> dict[st
     """End-to-end latency of one clip on one device, in milliseconds: each program's `figure` times its runs, summed.
 
     The figure is the median under every protocol, as a sum of p90s is no p90 of anything; it is the mean if a runner
-    told averages only. Programs are loaded once and kept, as an application does: loading is not in it, and neither is
-    reading the picture nor showing the frames.
+    gives averages only. Programs are loaded once and kept, as an application does, so loading is not included; nor is
+    reading the picture or showing the frames.
 
     Args:
-        bundle: of the whole path.
-        measurements: of its programs on one device, under one protocol.
+        bundle: a bundle of the whole path.
+        measurements: measurements of its programs on one device, under one protocol.
 
     Returns None for a bundle that does not hold the whole path, or if a program of it was not measured.
     """
@@ -54,7 +54,7 @@ def clip_latency(bundle: Bundle, measurements: Sequence[Measurement]) -> dict[st
 
 
 def common_figure(measurements: Iterable[Measurement]) -> str:
-    """The one figure that all of them have: figures of two kinds are not added up."""
+    """Name of the figure that all measurements have; figures of two kinds are never added up."""
     return MEDIAN if all(MEDIAN in (each.summary or {}) for each in measurements) else MEAN
 
 
@@ -65,6 +65,6 @@ def _ms(measurement: Measurement, figure: str) -> float:
 
 
 def _fps(bundle: Bundle) -> float | None:
-    """As the manifest's model has it; nothing of a manifest is believed."""
+    """Frames per second from the manifest's model; None if missing or not positive, since a manifest is not trusted."""
     fps = bundle.manifest.model.fps
     return fps if fps is not None and fps > 0 else None

@@ -1,4 +1,4 @@
-"""Waits until a device is cool: a phone that starts warm is throttled sooner, and its figures are another phone's."""
+"""Waits until a device is cool: a phone that starts warm is throttled sooner, so its figures are not comparable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device_runner.protocol.protocol import Protocol
 # android.os.PowerManager.THERMAL_STATUS_*
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 POLL_S = 10.0
-"""A battery cools by some tenths of a degree a minute, and every look at it wakes the phone."""
+"""Interval between looks: a battery cools by some tenths of a degree a minute, and every look wakes the phone."""
 
 
 def wait_until_cool(
@@ -26,8 +26,8 @@ def wait_until_cool(
 ) -> str | None:
     """Wait until the battery is at most `protocol.max_battery_c` warm and the system reports no thermal limit.
 
-    Returns a note for the result: how long it took, or that the device tells no battery temperature and was measured
-    at once; None where there was nothing to wait for. Raises `RunnerError` after `protocol.gate_timeout_s`.
+    Returns a note for the result: how long it took, or that the device reports no battery temperature and was measured
+    at once; None if there was nothing to wait for. Raises `RunnerError` after `protocol.gate_timeout_s` seconds.
     """
     limit = protocol.max_battery_c
     if limit is None:

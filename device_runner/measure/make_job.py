@@ -1,4 +1,4 @@
-"""Turns a program of a bundle, a runner and a protocol into a job for a device."""
+"""Makes a job for a device from a program of a bundle, a runner and a protocol."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from device_runner.runners.base import RUNNER, Runner, form_of, input_name, prog
 def make_job(
     bundle: Bundle, program: BundleProgram, protocol: Protocol, runner: Runner, steps: list[Step] | None = None
 ) -> Job:
-    """The job that measures a program: its files, the runner's, and the runner's steps (or `steps` in their place)."""
+    """The job that measures a program: its files, the runner's files, and the runner's steps (or `steps` instead)."""
     files: dict[str, Path] = {}
     sha256: dict[str, str] = {}
 
@@ -28,7 +28,7 @@ def make_job(
     for file in program_files(program.file):
         if program.file.is_dir():
             add(f"{program_name(program)}/{file.relative_to(program.file).as_posix()}", file)
-        else:  # weights beside a program are called as it names them
+        else:  # weights beside a program keep the names by which it refers to them
             add(program_name(program) if file == program.file else file.name, file)
     for index, tensor in enumerate(program.inputs):
         add(input_name(index), tensor.file)

@@ -1,4 +1,4 @@
-"""One measurement: run a program of a bundle on a device under a protocol, and accept the result only if all holds."""
+"""One measurement: runs a program of a bundle on a device under a protocol, and accepts only checked results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from device_runner.runners.base import Readings, Runner, form_of
 from device_runner.runners.choose import choose_runner
 
 SCHEMA_VERSION = 2
-SUSTAINED_S = 120  # less has no first minute that is not its last
+SUSTAINED_S = 120  # in less time, the first and the last minute overlap
 AVERAGE = "mean"
-"""Name of the figure of a runner that tells averages only."""
+"""Name of the figure if a runner gives averages only."""
 COLD_LOADS_NOTE = (
     "load times are of fresh processes, but of a file that is still in the system's page cache; the first load after the "
     "device started takes longer"
@@ -37,15 +37,15 @@ COLD_LOADS_NOTE = (
 
 
 def no_progress(text: str, share: float | None) -> None:
-    """For callers that show nothing."""
+    """Do nothing, for callers that show no progress."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement that counts: complete, and its outputs are the bundle's references within tolerance.
+    """An accepted measurement: it is complete, and its outputs equal the bundle's references within tolerance.
 
-    Times are in milliseconds, in the order they were taken. Of an emulated processor no times are kept: they say
-    nothing of any device.
+    Times are in milliseconds, in the order they were taken. For an emulated processor no times are kept, since they say
+    nothing about any device.
     """
 
     bundle: dict[str, Any]
@@ -55,35 +55,35 @@ class Measurement:
     device: dict[str, Any]
     """`name`, `kind`, `platform`, and what `Device.describe` says."""
     runner: dict[str, Any]
-    """`name`, `versions`, `form` (`host`, `ndk`, `glibc`; null: it has one only), and `affinity`: the hexadecimal mask of
-    the cores that the timed process could run on, null where it does not say."""
+    """`name`, `versions`, `form` (`host`, `ndk`, `glibc`; null for a runner with a single form), and `affinity`: the
+    hexadecimal mask of the cores that the timed process could run on, null if the runner does not report it."""
     protocol: dict[str, Any]
     date: str
-    """UTC, ISO 8601, when the run started."""
+    """Time of the run's start in UTC, ISO 8601."""
     emulated: bool
     samples_ms: list[float]
-    """Empty for a runner that tells averages only."""
+    """Every timed run; empty for a runner that gives averages only."""
     starts_s: list[float]
-    """When each timed run started, in seconds since the first one did."""
+    """Start of each timed run, in seconds since the start of the first."""
     cpu_ms: list[float]
     """Processor time of all threads together, per timed run."""
     warmup_ms: list[float]
     average_ms: float | None
     first_start_uptime_s: float | None
     summary: dict[str, float] | None
-    """Of `samples_ms`, see `statistics.summarize`; and `first`: the very first run."""
+    """Summary of `samples_ms`, see `statistics.summarize`; and `first`, the very first run."""
     figure: dict[str, Any] | None
-    """`name` and `ms` of what stands for the measurement in tables."""
+    """`name` and `ms` of the figure that represents the measurement in tables."""
     loads_ms: list[dict[str, float]]
     """`total`, `program` (opening the file), `method` (preparing delegates and weights) of each process."""
     load_ms: float | None
-    """Median of the totals."""
+    """Median of the totals in `loads_ms`."""
     sustained: dict[str, float | None] | None
-    """Of protocols of two minutes or more: first minute against last, see `verdict.sustained_of`."""
+    """First minute against last, for protocols of two minutes or more; see `warnings.sustained_of`."""
     stop: str
     memory: dict[str, int]
     """`peak_rss_bytes`, `minor_faults`, `major_faults` of the process; `program_bytes` of the file;
-    `involuntary_switches`, how often the timed runs lost a core to others; where known."""
+    `involuntary_switches`, the times that the timed runs lost a core to others; each where known."""
     outputs: list[dict[str, Any]]
     """Per output `name`, `psnr_db` (null: equal in every value), `min_psnr_db`, `max_abs_error`."""
     state_before: dict[str, Any]
@@ -91,15 +91,15 @@ class Measurement:
     series: list[dict[str, Any]]
     transfer: dict[str, Any]
     warnings: list[str]
-    """Why the figures may not be what they seem: throttled, noisy, busy."""
+    """Reasons why the figures may mislead: throttled, noisy, busy."""
     notes: list[str]
     versions: dict[str, str]
     profile: dict[str, Any] | None = None
-    """Time by block and operator, from a run of its own, where it was asked for."""
+    """Time by block and operator, from a run of its own; None if it was not requested."""
 
     @property
     def median_ms(self) -> float:
-        """The figure for tables: the median, or the average of a runner that tells no more.
+        """The figure for tables: the median, or the average if the runner gives nothing else.
 
         Raises `RunnerError` for an emulated processor, which has no latency.
         """
@@ -108,7 +108,7 @@ class Measurement:
         return self.summary.get("p50", self.summary["mean"])
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for `json.dump` (no NaN, no infinity)."""
+        """The whole measurement, ready for `json.dump` (no NaN, no infinity)."""
         return {"schema_version": SCHEMA_VERSION, "percentiles": PERCENTILE_METHOD, **asdict(self)}
 
 
@@ -126,10 +126,10 @@ def measure(
 
     Args:
         runner: None takes the one for the bundle's target and the device.
-        method: of the program; None takes the manifest's.
+        method: method of the program; None takes the manifest's.
 
-    Raises `RunnerError` saying which condition failed: unknown device, protocol or program; a bundle that is
-    not intact; no compiler; a run that failed, was cut off or counted wrongly; outputs that are not the
+    Raises `RunnerError` naming the condition that failed: unknown device, protocol or program; a bundle that is
+    not intact; no compiler; a run that failed, was cut off or counted wrongly; outputs that differ from the
     references.
     """
     if isinstance(protocol, str):
@@ -153,16 +153,16 @@ def measure_program(
     progress: Progress = no_progress,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Measurement:
-    """`measure` for a bundle that was read and a device that is open.
+    """Measure a program of a bundle that was read, on a device that is open; otherwise like `measure`.
 
     Args:
-        sleep: waits that many seconds while a device cools.
+        sleep: function that waits the given number of seconds while a device cools.
     """
     platform = device.platform()
     if runner is None or isinstance(runner, str):
         runner = choose_runner(bundle, device, runner)
     job = make_job(bundle, program, protocol, runner)
-    # Asked before the run: a link that drops right after it must not cost the result.
+    # Read before the run: a link that drops right after the run must not cost the result.
     facts, versions = device.describe(), {**device.versions(), **runner.versions()}
     notes = [COLD_LOADS_NOTE] if protocol.cold_loads else []
 
@@ -177,7 +177,7 @@ def measure_program(
                 readings = runner.read(raw.steps, program, protocol)
                 outputs = check_outputs(device.name, readings.outputs, program, Path(folder))
             except (RunnerError, OSError):
-                check_unchanged(bundle, program)  # the reason, where it is one
+                check_unchanged(bundle, program)  # a changed bundle is then the reason
                 raise
             check_unchanged(bundle, program)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Compares a device's outputs with the bundle's references: a fast wrong answer is no measurement."""
+"""Checks a device's outputs against the bundle's references: the time of a wrong answer is no measurement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OutputCheck:
 
     name: str
     psnr_db: float | None
-    """None: equal in every value, so there is no error to take a logarithm of."""
+    """PSNR in dB; None if all values are equal, so that there is no error to take a logarithm of."""
     min_psnr_db: float
     max_abs_error: float
 
@@ -48,13 +48,13 @@ def psnr_db(values: np.ndarray, reference: np.ndarray) -> float:
 def check_outputs(
     device: str, outputs: Sequence[OutputFile], program: BundleProgram, folder: Path
 ) -> list[OutputCheck]:
-    """Every output has the dtype, shape and size of its reference, is finite, and is close enough to it.
+    """Check that every output has the dtype, shape and size of its reference, is finite, and is close enough to it.
 
     Args:
-        device: for errors.
-        folder: where the outputs must lie.
+        device: name for errors.
+        folder: folder in which the outputs must lie.
 
-    Raises `RunnerError` naming the first output that is not.
+    Raises `RunnerError` naming the first output that fails.
     """
     if len(outputs) != len(program.outputs):
         raise RunnerError(f"{device}: the runner left {len(outputs)} outputs, the program has {len(program.outputs)}")

@@ -1,4 +1,4 @@
-"""Takes ExecuTorch's event trace of a program on a device, in a run of its own: tracing slows what it watches."""
+"""Takes ExecuTorch's event trace of a program on a device, in a separate run because tracing slows the program down."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class TracingRunner(Protocol):
     """A runner that can write an ETDump."""
 
     def profile_step(self, program: BundleProgram, protocol: MeasuringProtocol, runs: int) -> Step:
-        """The command; warm-up, and then `runs` runs that alone are in the trace."""
+        """The command of a step with warm-up and then `runs` runs, which alone are in the trace."""
         ...
 
     def read_profile(
         self, run: RawRun, program: BundleProgram, protocol: MeasuringProtocol, runs: int
     ) -> tuple[Readings, Path]:
-        """What the step says, and the ETDump that it left; `RunnerError` if it failed or is incomplete."""
+        """The readings of the step and the path of its ETDump; raises `RunnerError` if it failed or is incomplete."""
         ...
 
 
 def tracing_step(runner: Runner, program: BundleProgram, protocol: MeasuringProtocol) -> tuple[TracingRunner, Step]:
-    """The runner, and its command; raises `RunnerError` for a runner that cannot trace."""
+    """The runner and its tracing command; raises `RunnerError` for a runner that cannot trace."""
     if not isinstance(runner, TracingRunner):
         raise RunnerError(f"the runner {runner.name} writes no trace; leave --profile out, or use the runner mobilevd")
     return runner, runner.profile_step(program, protocol, RUNS)
@@ -50,9 +50,9 @@ def take_trace(
     output_dir: Path,
     progress: Progress = no_progress,
 ) -> Path:
-    """Run a program `RUNS` times with the tracer on; returns the ETDump, which lies in `output_dir`, an empty folder.
+    """Run a program `RUNS` times with the tracer on; return the path of the ETDump in `output_dir`, an empty folder.
 
-    Raises `RunnerError`: a runner that cannot trace, a run that failed, outputs that are not the references.
+    Raises `RunnerError`: a runner that cannot trace, a run that failed, outputs that differ from the references.
     """
     tracing, step = tracing_step(runner, program, protocol)
     job = make_job(bundle, program, protocol, runner, [step])

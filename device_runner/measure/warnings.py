@@ -1,4 +1,4 @@
-"""Says where a measurement is not what it seems: throttled, noisy, disturbed; and how speed holds out over minutes."""
+"""Warnings where a measurement misleads: throttled, noisy, disturbed; and the change of speed over minutes."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from device_runner.protocol.statistics import percentile
 State = Mapping[str, Any]
 
 NOISY_SPREAD = 0.10
-"""(p90 - p10) / p50 above which a measurement is noisy; for normal noise that is a coefficient of variation of 4 %."""
+"""(p90 - p10) / p50 above which a measurement is noisy; for normal noise this is a coefficient of variation of 4 %."""
 OUTLIER_CV = 0.05
-"""Coefficient of variation that, without such a spread, comes from few very slow runs."""
+"""Coefficient of variation that, without such a spread, comes from a few very slow runs."""
 DRIFT = 1.05
-"""Median of the last quarter over that of the first; with 3 % noise, chance gives 50 runs a standard deviation of 1.5 %."""
+"""Ratio of the medians of the last and the first quarter; with 3 % noise, chance gives 50 runs a deviation of 1.5 %."""
 WARMER_C = 2.0
-"""Rise of a temperature that makes a drift throttling rather than noise; sensors flicker by about a degree."""
+"""Rise of a temperature from which a drift is throttling rather than noise; sensors flicker by about a degree."""
 LOWERED = 0.95
-"""Of the highest allowed frequency; systems round it to the steps of their tables."""
+"""Share of the highest allowed frequency below which it was lowered; systems round it to steps of their tables."""
 LOW_BATTERY_PERCENT = 20.0
-"""Near 15 % Android offers or starts its battery saver, and some makers lower the frequencies before."""
+"""Charge below which phones slow down: near 15 % Android offers or starts its battery saver, and some makers lower the
+frequencies before."""
 BUSY_LOAD_PER_CORE = 0.5
 LOST_SHARE = 0.90
-"""Processor time per wall time over all runs, against that of the best runs. A frequency that falls stretches both
-alike; what lowers the quotient is waiting for a core that others have. In calm runs the two differ by about 1 %."""
+"""Share of the best runs' processor time per wall time below which the runs together were disturbed. A falling
+frequency stretches both times alike; waiting for a core that others hold lowers the ratio. In calm runs it differs by
+about 1 %."""
 BEST_PERCENTILE = 90
-"""Of the runs' processor time per wall time: what the program takes when it gets it. A maximum would be one stray tick."""
+"""Percentile of the runs' ratios of processor time to wall time: the cores that the program uses undisturbed. A maximum
+would be a single stray tick."""
 LEAST_CORES = 0.5
-"""A program that keeps less than this of a core busy waits for another processor, so waiting says nothing."""
+"""Number of busy cores below which a program mostly waits for another processor, so that waiting says nothing."""
 GAP_S, GAP_SHARE = 0.001, 0.05
-"""Between two runs one event is written, some 10 us: a longer gap is a pause. A share of all the time above which the
-pauses matter: they count for `min_seconds`, and the device cools and clocks down in them."""
+"""Gap that counts as a pause: between two runs one event is written, some 10 us. And the share of all the time above
+which pauses matter: they count for `min_seconds`, and the device cools and clocks down in them."""
 SLOWER = 1.10
-"""Rolling median over the first minute's, from which the device counts as throttled."""
+"""Ratio of the rolling median to the first minute's median from which the device counts as throttled."""
 ROLLING_S, ROLLING_RUNS = 5.0, 10
 
 
@@ -52,11 +55,11 @@ def warnings_of(
     cores: int | None = None,
     cpu_ms: Sequence[float] = (),
 ) -> list[str]:
-    """Everything a reader must know before believing the figure, one line each; empty for a calm measurement.
+    """Everything a reader must know before trusting the figures, one line each; empty for a calm measurement.
 
-    `samples_ms` may be empty (averages only, emulated): then only the states speak. `cores` is how many can be used, for
-    the load average and the threads; None: not known, for the load those that tell a frequency. `cpu_ms` is the processor
-    time of each run, empty where not known.
+    `samples_ms` may be empty (averages only, emulated); then only the states are checked. `cores` is the number of
+    usable cores, for the load average and the threads; if None, the load is checked against the cores that report a
+    frequency. `cpu_ms` is the processor time of each run, empty if not known.
     """
     states = [state_before, *series, state_after]
     warnings = [*_throttling(states), *_drift(samples_ms, starts_s, states), *_noise(samples_ms, summary)]
@@ -65,12 +68,13 @@ def warnings_of(
 
 
 def sustained_of(samples_ms: Sequence[float], starts_s: Sequence[float]) -> dict[str, float | None] | None:
-    """How a long measurement holds out: `first_minute_ms` and `last_minute_ms` (medians of the runs that started in
-    them), `ratio` (last over first), `throttled_after_s`; None for runs that did not go on for two minutes.
+    """The change of speed over a long measurement: `first_minute_ms` and `last_minute_ms` (medians of the runs that
+    started in them), `ratio` (last over first), `throttled_after_s`; None for runs that went on for less than two
+    minutes.
 
-    `throttled_after_s` is the start of the first run from which on, to the end, the rolling median stays more than 10 %
-    above the first minute's median. The rolling median at a run is that of the 5 s around it, or of the 10 runs around
-    it where these take longer. None: there is no such run; a slow spell that passes is no throttling point.
+    `throttled_after_s` is the start of the first run from which the rolling median stays, to the end, more than 10 %
+    above the first minute's median; None if there is no such run, so a slow spell that passes is no throttling. The
+    rolling median at a run is that of the 5 s around it, or of the 10 runs around it if these take longer.
     """
     if len(samples_ms) != len(starts_s) or not samples_ms:
         return None
@@ -93,7 +97,7 @@ def sustained_of(samples_ms: Sequence[float], starts_s: Sequence[float]) -> dict
 def _rolling_medians(samples_ms: Sequence[float], starts_s: Sequence[float]) -> Iterator[tuple[int, float]]:
     """Index of the run in the middle of a window and the window's median, from the end backwards.
 
-    Only full windows: a single slow last run must not decide.
+    Only full windows count, so that a single slow last run does not decide.
     """
     begin = len(samples_ms) - 1
     while begin >= 0:
@@ -101,7 +105,7 @@ def _rolling_medians(samples_ms: Sequence[float], starts_s: Sequence[float]) -> 
         full = end <= len(samples_ms) and starts_s[begin] + ROLLING_S <= starts_s[-1] + samples_ms[-1] / 1000
         if full:
             yield (begin + end) // 2, percentile(samples_ms[begin:end], 50)
-        # Runs of a millisecond make windows of thousands; a twentieth of a window is step enough.
+        # Runs of a millisecond make windows of thousands; steps of a twentieth of a window are fine enough.
         begin -= max(1, (end - begin) // 20) if full else 1
 
 
@@ -146,7 +150,7 @@ def _drift(samples_ms: Sequence[float], starts_s: Sequence[float], states: Seque
 
 
 def _rise(states: Sequence[State]) -> str | None:
-    """The sensor that became warmest against the first state."""
+    """The sensor whose temperature rose most since the first state, in words; None if none rose by `WARMER_C`."""
     rises: dict[str, float] = {}
     for state in states[1:]:
         for name, celsius in _temperatures(state).items():
@@ -162,8 +166,8 @@ def _temperatures(state: State) -> dict[str, float]:
 
 
 def _noise(samples_ms: Sequence[float], summary: Mapping[str, float] | None) -> Iterator[str]:
-    """Judged by the spread of the middle 80 %: the coefficient of variation alone would call one stray run among
-    fifty (a garbage collection, a notification) noise, although it moves neither the median nor p90."""
+    """Warn by the spread of the middle 80 %: the coefficient of variation alone would call one stray run among fifty (a
+    garbage collection, a notification) noise, although it moves neither the median nor p90."""
     if len(samples_ms) < 5 or not summary:
         return
     p10, p50, p90 = (percentile(samples_ms, p) for p in (10, 50, 90))
@@ -182,7 +186,7 @@ def _noise(samples_ms: Sequence[float], summary: Mapping[str, float] | None) -> 
 
 
 def _disturbance(samples_ms: Sequence[float], cpu_ms: Sequence[float]) -> Iterator[str]:
-    """Other programs that took the cores away from some of the runs, which no state before or after shows."""
+    """Warn of other programs that took the cores away from some of the runs, which no state before or after shows."""
     if len(samples_ms) < 5 or len(cpu_ms) != len(samples_ms) or min(samples_ms) <= 0:
         return
     best = percentile([cpu / ms for cpu, ms in zip(cpu_ms, samples_ms, strict=True)], BEST_PERCENTILE)
@@ -229,7 +233,7 @@ def _unsure(protocol: Protocol, summary: Mapping[str, float] | None) -> Iterator
 
 def _circumstances(before: State, cores: int | None) -> Iterator[str]:
     slow = [governor for governor in before.get("governors") or [] if governor == "powersave"]
-    # intel_pstate's powersave scales with the load, so it only matters where it holds the cores down.
+    # intel_pstate's powersave scales with the load, so it matters only where it holds the cores down.
     frequencies, allowed = before.get("frequencies_khz") or [], before.get("max_frequencies_khz") or []
     if slow and not (frequencies and allowed and max(frequencies) > 0.8 * max(allowed)):
         yield f"governor: {len(slow)} cores are under `powersave`, so they may be held at a low frequency"

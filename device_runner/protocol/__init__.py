@@ -1,1 +1,1 @@
-"""How a measurement is made and summed up, whatever is measured: settings, the rule when to stop, statistics."""
+"""The protocol of a measurement, whatever is measured: settings, the rule for stopping, statistics."""

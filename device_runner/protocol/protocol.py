@@ -1,4 +1,4 @@
-"""How a program is measured: the settings that must be equal before two figures may be compared."""
+"""The settings of a measurement, which must be equal before two figures may be compared."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from device_runner.errors import RunnerError
 LOAD_MODES = ("mmap", "file")
 FIGURES = ("p50", "p90")
 PHONE_TEMPERATURE_C = 37.0
-"""Above this a phone's battery is warm enough for the system to slow the processor down soon."""
+"""Battery temperature in degrees Celsius above which the system will soon slow the processor down."""
 
 
 @dataclass(frozen=True)
 class Protocol:
     """Settings of one measurement.
 
-    Timed runs go on until there are `iterations` of them and they took `min_seconds`, and then, where `confidence` is
-    set, until the median is known as well as that, or `max_iterations` or `max_seconds` is reached.
+    Timed runs go on until there are at least `iterations` of them and they took `min_seconds`. If `confidence` is set,
+    they then go on until the median is known that well, or `max_iterations` or `max_seconds` is reached.
 
     Raises `RunnerError` for a value that no measurement can have.
     """
@@ -29,29 +29,30 @@ class Protocol:
     warmup: int = 3
     """Runs before the timed ones, in the same process."""
     iterations: int = 20
-    """Timed runs, at least; every sample is kept."""
+    """Least number of timed runs; every sample is kept."""
     min_seconds: float = 0.0
-    """That the timed runs take together, at least."""
+    """Least time of the timed runs together."""
     confidence: float | None = None
-    """Half of the 95 % confidence interval of the median, as a share of the median, at which to stop."""
+    """Half-width of the median's 95 % confidence interval, as a share of the median, at which to stop."""
     max_iterations: int | None = None
     """Limits of the search for `confidence`; they never cut `iterations` or `min_seconds`."""
     max_seconds: float | None = None
     cold_loads: int = 0
-    """Processes that only load the program, before the timed one: the load time is the median of all.
+    """Number of processes that only load the program, before the timed one: the load time is the median of all.
 
-    Fresh processes, but the file is still in the system's page cache: a load right after the device started takes longer.
+    The processes are fresh, but the file stays in the system's page cache: a load right after the device started takes
+    longer.
     """
     memory_pass: bool = False
-    """Take the peak memory from a process of its own, which nothing is timed in."""
+    """True to take the peak memory from a separate process, in which nothing is timed."""
     max_battery_c: float | None = None
-    """Wait until the battery is at most this warm before each program; None measures at once."""
+    """Temperature to which the battery must cool before each program; None measures at once."""
     gate_timeout_s: float = 900.0
-    """After waiting this long for the battery to cool, the measurement is refused."""
+    """Time to wait for the battery to cool before the measurement is refused."""
     sample_state_s: float | None = None
-    """Temperatures and frequencies are noted this often while the program runs; None: before and after only."""
+    """Interval for noting temperatures and frequencies while the program runs; None for before and after only."""
     figure: str = "p50"
-    """The percentile that stands for the measurement in tables and comparisons."""
+    """The percentile that represents the measurement in tables and comparisons."""
     threads: int = 2
     """Size of the runtime's thread pool; always given: ExecuTorch's automatic count is wrong on some machines."""
     cpu_mask: str | None = None
@@ -59,7 +60,7 @@ class Protocol:
     load_mode: str = "mmap"
     """`mmap` maps the program file, `file` reads it into memory."""
     timeout_s: float = 1800.0
-    """The runner is killed and the measurement refused after this long."""
+    """Time after which the runner is killed and the measurement refused."""
 
     def __post_init__(self) -> None:
         for field, least in (("warmup", 0), ("iterations", 1), ("threads", 1), ("cold_loads", 0)):
@@ -84,7 +85,7 @@ class Protocol:
         if self.cpu_mask is not None:
             if not (re.fullmatch("[0-9a-fA-F]{1,16}", self.cpu_mask) and int(self.cpu_mask, 16)):
                 raise self._error(f"cpu_mask must be a hexadecimal mask of cores such as f0, not {self.cpu_mask!r}")
-            # One way to write it, or equal settings would not look so in results.
+            # In one spelling, so that equal settings look equal in results.
             object.__setattr__(self, "cpu_mask", f"{int(self.cpu_mask, 16):x}")
 
     def _check_whole(self, field: str, least: int) -> None:
@@ -96,7 +97,7 @@ class Protocol:
         return RunnerError(f"protocol {self.name!r}: {text}")
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, as they go into the results."""
+        """All settings, as written to the results."""
         return asdict(self)
 
 
@@ -105,12 +106,12 @@ SUSTAINED_MINUTES = 5.0
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        # 50 timed runs: the least that TFLite's benchmark_model takes by default.
+        # 50 timed runs are the least that TFLite's benchmark_model takes by default.
         Protocol(name="default", warmup=5, iterations=50),
-        # 3 and 20: enough for a median that repeats, few enough for programs that take seconds.
+        # 3 and 20 suffice for a median that repeats, and are few enough for programs that take seconds.
         Protocol(name="quick", warmup=3, iterations=20),
-        # The battery at 37 C or less, the load as the median of 3, memory apart: the most careful published protocol for
-        # phones; 50 runs are TFLite's least, and the median is to be known to 2 %.
+        # The battery at 37 C or less, the load as the median of 3, memory apart: the most careful published protocol
+        # for phones. 50 runs are TFLite's least, and the median is to be known to 2 %.
         Protocol(
             name="thorough",
             warmup=3,
@@ -134,7 +135,8 @@ PROTOCOLS = {
             sample_state_s=5,
             timeout_s=4 * 3600,
         ),
-        # Thirty minutes reorder phones; how long is an option, and the first minute is set against the last.
+        # Thirty minutes change the ranking of phones. The duration is an option; the first minute is compared with the
+        # last.
         Protocol(
             name="sustained",
             warmup=3,
@@ -148,14 +150,14 @@ PROTOCOLS = {
 
 
 def named_protocol(name: str) -> Protocol:
-    """The protocol of that name; `RunnerError` lists the known ones."""
+    """The protocol of that name; raises `RunnerError` listing the known ones if there is none."""
     if name not in PROTOCOLS:
         raise RunnerError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
 def sustained_for(minutes: float) -> Protocol:
-    """The protocol `sustained` over that many minutes; at least two, or its first minute would be its last."""
+    """The protocol `sustained` over that many minutes; at least two, so that its first is not its last."""
     if not 2 <= minutes <= 24 * 60:
         raise RunnerError(f"a sustained measurement takes from 2 minutes to a day, not {minutes:g} minutes")
     return replace(PROTOCOLS["sustained"], min_seconds=60 * minutes, timeout_s=60 * minutes + 600)

@@ -1,4 +1,4 @@
-"""Summary of latency samples, and the one definition of a percentile that all figures here use."""
+"""Summary of latency samples, and the definition of a percentile for all figures here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from device_runner.errors import RunnerError
 PERCENTILES = (5, 50, 90, 95, 99)
 PERCENTILE_METHOD = "linear interpolation between order statistics, position (n - 1) * p / 100"
 TRIM_DIVISOR = 10
-"""The trimmed mean leaves out a tenth of the samples at each end."""
+"""Inverse of the share of samples that the trimmed mean leaves out at each end."""
 Z_95 = 1.96
-"""97.5 % quantile of the normal distribution: both tails together leave 95 %."""
+"""97.5 % quantile of the normal distribution, which leaves 95 % between both tails."""
 LEAST_FOR_CI = 6
-"""Even from the least to the greatest of 5 samples is an interval of 93.75 % only (1 - 2 / 2^5); of 6, 96.9 %."""
+"""Least number of samples for a 95 % interval: from the least to the greatest of 5 samples is an interval of 93.75 %
+only (1 - 2 / 2^5); of 6 samples, 96.9 %."""
 
 
 def percentile(samples: Sequence[float], p: float) -> float:
@@ -73,12 +74,12 @@ def summarize(samples_ms: Sequence[float]) -> dict[str, float]:
 def median_interval(samples: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval of the median from order statistics, in the samples' unit.
 
-    No shape of the distribution is supposed: the 1-based ranks are floor((n - 1.96 sqrt n) / 2) and
+    No shape of the distribution is assumed: the 1-based ranks are floor((n - 1.96 sqrt n) / 2) and
     ceil(1 + (n + 1.96 sqrt n) / 2), the normal approximation of the binomial, rounded outwards (Campbell and Gardner,
     "Calculating confidence intervals for some non-parametric analyses", 1988). Fewer than `LEAST_FOR_CI` samples have
-    no such interval: then it is that from the least to the greatest, and holds the median less often.
+    no such interval: the result then reaches from the least to the greatest, and holds the median less often.
 
-    It supposes that samples are independent, which runs on a device that warms up are not.
+    Samples are assumed to be independent, which runs on a device that warms up are not.
     """
     _check(samples)
     return _median_interval_of_sorted(sorted(samples))
@@ -92,7 +93,7 @@ def _median_interval_of_sorted(ordered: Sequence[float]) -> tuple[float, float]:
 
 
 def median_half_width(samples: Sequence[float]) -> float:
-    """Half of `median_interval` as a share of the median; infinite below `LEAST_FOR_CI` samples: not known at all."""
+    """Half the width of `median_interval` as a share of the median; infinite for fewer than `LEAST_FOR_CI` samples."""
     low, high = median_interval(samples)
     median = percentile(samples, 50)
     if len(samples) < LEAST_FOR_CI or (median == 0 and high > low):

@@ -1,4 +1,4 @@
-"""When timed runs end; `runner/stop_rule.h` holds the same rule, and what a runner did is checked by this one."""
+"""The rule for ending timed runs. `runner/stop_rule.h` holds the same rule, and this one checks what a runner did."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REASONS = ("count", "confidence", "max_iterations", "max_seconds")
 
 
 def limit_reached(count: int, elapsed_ns: int, protocol: Protocol) -> str | None:
-    """Why runs end after so many in so much time, whatever the samples are; None: they may go on."""
+    """The reason to end runs after this count and time, whatever the samples are; None to go on."""
     if count < protocol.iterations or elapsed_ns < protocol.min_seconds * 1e9:
         return None
     if protocol.confidence is None:
@@ -24,7 +24,7 @@ def limit_reached(count: int, elapsed_ns: int, protocol: Protocol) -> str | None
 
 
 def stop_reason(samples_ns: Sequence[int], elapsed_ns: int, protocol: Protocol) -> str | None:
-    """Why to stop after these runs; None: go on.
+    """The reason to stop after these runs; None to go on.
 
     Args:
         elapsed_ns: from the start of the first run to the end of the last.
@@ -38,9 +38,9 @@ def stop_reason(samples_ns: Sequence[int], elapsed_ns: int, protocol: Protocol) 
 
 
 def wrong_stop(starts_ns: Sequence[int], samples_ns: Sequence[int], stop: str, protocol: Protocol) -> str | None:
-    """What is wrong with a runner's having stopped after these runs, for the reason it gives; None: nothing.
+    """The error in a runner's stopping after these runs for the reason it gives; None if there is none.
 
-    A runner need not look at all samples after every run, so it may stop for `confidence` later than at the first
+    A runner need not evaluate all samples after every run, so it may stop for `confidence` later than at the first
     chance; never earlier, and never past a limit.
     """
     count = len(samples_ns)

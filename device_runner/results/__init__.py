@@ -1,1 +1,1 @@
-"""What is done with results once they are measured: read and checked, shown, written as tables and pages, compared."""
+"""Results after they are measured: reading and checking, showing, tables and pages, comparison."""

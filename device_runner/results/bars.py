@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from device_runner.results.wording import device_title, figure_title, protocol_title
 
 COLOURS = 6
-"""Of the page's style sheet; devices after the sixth share them."""
+"""Number of colours in the page's style sheet; devices after the sixth share them."""
 
 
 class Bar(NamedTuple):
-    """One measurement; positions in percent of the panel's width, None where there is no such figure."""
+    """One measurement; positions are in percent of the panel's width, None if there is no such figure."""
 
     anchor: str
     bundle: str
@@ -20,16 +20,16 @@ class Bar(NamedTuple):
     told: str
     colour: int
     middle: float | None
-    """The median, or the mean where a runner tells no more."""
+    """The median, or the mean if the runner gives nothing else."""
     low: float | None
-    """The median's 95 % interval."""
+    """Lower end of the median's 95 % interval; `high` is the upper end."""
     high: float | None
     p90: float | None
     warned: bool
 
 
 class Panel(NamedTuple):
-    """Measurements of one program under one protocol: what may be compared."""
+    """The measurements of one program under one protocol, which may be compared."""
 
     program: str
     protocol: str
@@ -37,7 +37,7 @@ class Panel(NamedTuple):
 
 
 def panels(measurements: Sequence[Mapping[str, Any]]) -> list[Panel]:
-    """A panel per program and protocol; bars by device, then in the order they were measured."""
+    """A panel per program and protocol; bars are sorted by device, then by the order of measuring."""
     groups: dict[tuple[str, str], list[tuple[int, Mapping[str, Any]]]] = {}
     for index, each in enumerate(measurements):
         groups.setdefault((each["program"], protocol_title(each["protocol"])), []).append((index, each))
@@ -47,7 +47,7 @@ def panels(measurements: Sequence[Mapping[str, Any]]) -> list[Panel]:
 
 def _bars(group: list[tuple[int, Mapping[str, Any]]], devices: list[str]) -> list[Bar]:
     summaries = [each["summary"] or {} for _, each in group]
-    # A slow p90 must not shrink the bars, so it ends the scale only up to twice the longest bar.
+    # A slow p90 must not shrink the bars, so the scale includes it only up to twice the longest bar.
     longest = max((_middle(summary) or 0 for summary in summaries), default=0)
     reach = max((summary.get(name, 0) for summary in summaries for name in ("p90", "median_ci_high")), default=0)
     full = max(longest, min(reach, 2 * longest)) or 1.0
@@ -88,14 +88,14 @@ class Segment(NamedTuple):
     name: str
     runs: int
     ms: float | None
-    """Of one run."""
+    """Time of one run."""
     total_ms: float | None
     percent: float
     colour: int
 
 
 def clip_segments(clip: Mapping[str, Any]) -> list[Segment]:
-    """The programs of a clip with their shares of its time; 0 where there is no time."""
+    """The programs of a clip with their shares of its time in percent; 0 if there is no time."""
     segments = []
     for index, program in enumerate(clip["programs"]):
         total_ms = None if program["ms"] is None else program["runs"] * program["ms"]

@@ -1,4 +1,4 @@
-"""Which two measurements may not be compared, and what a reader must know of those that may."""
+"""The rules for comparing two measurements: when they must not be compared, and what a reader must know if they are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from device_runner.results.resampling import serial_correlation
 from device_runner.results.wording import measurement_title
 
 IRRELEVANT_SETTINGS = {"name", "timeout_s", "gate_timeout_s"}
-"""Of the protocol: they change no sample."""
+"""Settings of the protocol that change no sample."""
 CORRELATED = 0.3
-"""Of equal programs, 20 samples with 10 % noise each, this many are called regressions: 0.1 % where samples are
-independent, 1 % at a correlation of 0.3, 4 % at 0.5, 9 % at 0.7."""
+"""Serial correlation from which a remark is made. Of equal programs, 20 samples with 10 % noise each, this many are
+called regressions: 0.1 % where samples are independent, 1 % at a correlation of 0.3, 4 % at 0.5, 9 % at 0.7."""
 LEAST_FOR_CORRELATION = 10
 DEVICE_FACTS = ("cpu", "logical_cores", "usable_cores", "system", "kernel", "fingerprint")
-"""An update of the system changes the last three, and may change every latency."""
+"""Facts whose differences are noted; an update of the system changes the last three, and may change every latency."""
 
 
 def check_comparable(a: Measured, b: Measured) -> None:
-    """Raises `RunnerError` saying why the figures of a pair may not be compared, and how to mend it."""
+    """Raise `RunnerError` with the reason and the remedy if the figures of a pair may not be compared."""
     for side, each in (("first", a), ("second", b)):
         what = f"{title(each)} in the {side} file"
         if each["emulated"] or each["device"]["platform"]["emulated"]:
@@ -60,7 +60,7 @@ def _setting(measurement: Measured, key: str, missing: object) -> Any:
 
 
 def _mask(text: str) -> str:
-    """A mask of cores in the one way that `taskset` writes it: `0F0` is `f0`."""
+    """A mask of cores in the spelling of `taskset`: `0F0` becomes `f0`."""
     return text.lower().lstrip("0") or "0"
 
 
@@ -69,13 +69,13 @@ def _one_device(a: Measured, b: Measured) -> bool:
 
 
 def _affinities(a: Measured, b: Measured) -> tuple[str, str] | None:
-    """The cores that either ran on, if both runners say so and they differ."""
+    """The cores that each side ran on, if both runners report them and they differ; else None."""
     one, other = (_mask(each["runner"]["affinity"]) if each["runner"].get("affinity") else "" for each in (a, b))
     return (one, other) if one and other and one != other else None
 
 
 def remarks(a: Measured, b: Measured) -> Iterator[str]:
-    """What a reader must know before believing a verdict: warnings of either side, and what was not alike."""
+    """Everything a reader must know before trusting the outcome: warnings of either side, and their differences."""
     for side, each in (("A", a), ("B", b)):
         for warning in each["warnings"]:
             yield f"{side}: {warning}"
@@ -98,7 +98,7 @@ def remarks(a: Measured, b: Measured) -> Iterator[str]:
 
 
 def _builds(a: Measured, b: Measured) -> Iterator[str]:
-    """Forms and cores differ between two devices anyway: no reason to refuse what was asked for."""
+    """Differences of runner form, cores, versions and tools; two devices have them anyway, so none is an error."""
     one, other = (each["runner"].get("form") for each in (a, b))
     if one and other and one != other:
         yield f"runner built for {one} in A, {other} in B"
@@ -109,14 +109,14 @@ def _builds(a: Measured, b: Measured) -> Iterator[str]:
 
 
 def _differences(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
-    """Of what either side tells: that one of them does not know a version is a difference too."""
+    """Differences of two sets of facts; a version that only one side knows is a difference too."""
     for name in [*a, *(name for name in b if name not in a)]:
         if (one := _told(a.get(name))) != (other := _told(b.get(name))):
             yield f"{prefix}{name} {one or 'unknown'} in A, {other or 'unknown'} in B"
 
 
 def _told(value: Any) -> str:
-    """A value as text, of a list its different entries; empty where the device does not tell."""
+    """A value as text, for a list its distinct entries; empty if the device does not report it."""
     if isinstance(value, list):
         return ", ".join(sorted({str(entry) for entry in value if entry is not None}))
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Tells whether one report is slower than another, from the raw samples of both."""
+"""Tests whether one report is slower than another, from the raw samples of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 THRESHOLD = 0.05
-"""MLPerf takes a measurement that repeats within 5 % as repeatable."""
+"""Relative change that counts; MLPerf calls a measurement repeatable if it repeats within 5 %."""
 ALPHA = 0.01
 REGRESSION, IMPROVEMENT, SAME, UNDECIDED = "regression", "improvement", "same", "undecided"
 _STYLES = {REGRESSION: "bold red", IMPROVEMENT: "green", SAME: "", UNDECIDED: "yellow"}
@@ -27,10 +27,10 @@ _STYLES = {REGRESSION: "bold red", IMPROVEMENT: "green", SAME: "", UNDECIDED: "y
 
 @dataclass(frozen=True)
 class Pair:
-    """One program of one bundle on one device, measured twice. Times in milliseconds."""
+    """One program of one bundle on one device, measured twice. Times are in milliseconds."""
 
     bundle: str
-    """Name, target and precision of the first report's bundle; `..._b` of the second one's."""
+    """Name, target and precision of the first report's bundle; the fields `..._b` are those of the second."""
     bundle_b: str
     target: str
     target_b: str
@@ -43,21 +43,21 @@ class Pair:
     a_ms: float
     b_ms: float
     ratio: float
-    """b / a: above 1 the second one is slower."""
+    """Ratio b / a; above 1 the second report is slower."""
     ratio_low: float
     ratio_high: float
-    """The bootstrap interval of `ratio`, its confidence 1 - alpha."""
+    """Upper end of the bootstrap interval of `ratio`, at confidence 1 - alpha; `ratio_low` is the lower end."""
     p_value: float
-    """Of the two-sided Mann-Whitney test."""
+    """p of the two-sided Mann-Whitney test."""
     samples: tuple[int, int]
     verdict: str
-    """`regression`, `improvement`, `same` or `undecided`."""
+    """Outcome: `regression`, `improvement`, `same` or `undecided`."""
     remarks: tuple[str, ...]
-    """Warnings of either side, and what differs between them."""
+    """Warnings of either side, and differences between them."""
 
     @property
     def builds(self) -> tuple[str, str]:
-        """What tells the two bundles from others of their names."""
+        """Titles that distinguish the two bundles from others of the same name."""
         a = {"name": self.bundle, "target": self.target, "precision": self.precision}
         b = {"name": self.bundle_b, "target": self.target_b, "precision": self.precision_b}
         return bundle_title(a), bundle_title(b)
@@ -65,7 +65,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of two reports, and what has no counterpart."""
+    """All pairs of two reports, and the measurements without a counterpart."""
 
     pairs: tuple[Pair, ...]
     only_in_a: tuple[str, ...]
@@ -75,11 +75,11 @@ class Comparison:
 
     @property
     def regressed(self) -> bool:
-        """Something became slower than the threshold allows."""
+        """True if any pair became slower than the threshold allows."""
         return any(pair.verdict == REGRESSION for pair in self.pairs)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, ready for `json.dump`."""
+        """The whole comparison, ready for `json.dump`."""
         return {"kind": "mobilevd-comparison", "resamples": RESAMPLES, "regressed": self.regressed, **asdict(self)}
 
 
@@ -94,16 +94,16 @@ def compare(
 
     A regression needs all three: the figure is more than `threshold` worse, the samples of the two runs are not from
     one distribution (two-sided Mann-Whitney, p < `alpha`), and the bootstrap interval of the figures' ratio lies above
-    1. An improvement likewise below. The rest is the same if the interval lies within 1 +- `threshold`, else undecided:
-    more samples, or a quieter device, would tell.
+    1. An improvement is the same below 1. Any other pair is the same if the interval lies within 1 +- `threshold`, else
+    undecided: more samples, or a quieter device, would decide.
 
-    What this proves: that the two *runs* differ by more than chance among their own samples. Samples of one run follow
-    one another on one device at one temperature, so they are not independent, and the test knows nothing of what
-    differs between runs: heat, clocks, other work. Of equal programs, 20 samples with 10 % noise each, 1 in 1000 is
-    called a regression if samples are independent, 1 in 11 if neighbours correlate by 0.7 (a remark then says so).
-    A difference that matters is worth a second pair of files.
+    This shows that the two *runs* differ by more than chance among their own samples. Samples of one run follow one
+    another on one device at one temperature, so they are not independent, and the test knows nothing of what differs
+    between runs: heat, clocks, other work. Of equal programs, 20 samples with 10 % noise each, 1 in 1000 is called a
+    regression if samples are independent, 1 in 11 if neighbours correlate by 0.7 (a remark then says so). A difference
+    that matters is worth a second pair of files.
 
-    Raises `RunnerError` where figures may not be compared: an emulated run, averages without samples, another method,
+    Raises `RunnerError` if figures may not be compared: an emulated run, averages without samples, another method,
     runner, protocol, device or cores, nothing in common.
     """
     if not 0 < threshold < 1 or not 0 < alpha < 1:
@@ -150,7 +150,7 @@ def _compare(a: Mapping[str, Any], b: Mapping[str, Any], threshold: float, alpha
 
 
 def judge(ratio: float, low: float, high: float, p_value: float, threshold: float, alpha: float) -> str:
-    """The verdict, see `compare`."""
+    """The outcome for a pair by the rules of `compare`."""
     if ratio > 1 + threshold and p_value < alpha and low > 1:
         return REGRESSION
     if ratio < 1 - threshold and p_value < alpha and high < 1:
@@ -159,7 +159,7 @@ def judge(ratio: float, low: float, high: float, p_value: float, threshold: floa
 
 
 def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p: exact for few samples without ties, else by the normal approximation with the ties' correction."""
+    """Two-sided p: exact for few samples without ties, else by the normal approximation with correction for ties."""
     from scipy.stats import mannwhitneyu
 
     if min(a) == max(a) == min(b) == max(b):
@@ -168,7 +168,7 @@ def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """A table per device with one row per pair, then remarks, what has no counterpart, and the outcome."""
+    """Print a table per device with one row per pair, then remarks, unpaired measurements, and the outcome."""
     devices: dict[str, list[Pair]] = {}
     for pair in comparison.pairs:
         devices.setdefault(_both(pair.device, pair.device_b), []).append(pair)
@@ -182,7 +182,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _shared_names(pairs: Sequence[Pair]) -> set[str]:
-    """Of bundles that the name alone does not tell apart."""
+    """Names of bundles that stand for more than one build."""
     builds = {build for pair in pairs for build in zip((pair.bundle, pair.bundle_b), pair.builds, strict=True)}
     names = [name for name, _ in builds]
     return {name for name in names if names.count(name) > 1}

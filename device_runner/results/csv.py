@@ -1,4 +1,4 @@
-"""Results as comma-separated values: a row per measurement, or a row per timed run."""
+"""Results as comma-separated values: one row per measurement, or one row per timed run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SAMPLE_COLUMNS = ("bundle", "program", "device", "index", "start_s", "ms")
 
 
 def write_csv(report: Mapping[str, Any], path: Path | str) -> None:
-    """One row per measurement, units in the columns' names; what is not known is empty."""
+    """Write one row per measurement, with units in the column names; unknown values are empty."""
     _write(path, COLUMNS, (_row(measurement) for measurement in report["measurements"]))
 
 
 def write_samples_csv(report: Mapping[str, Any], path: Path | str) -> None:
-    """One row per timed run; `start_s` since the first one started. Emulated runs have none."""
+    """Write one row per timed run; `start_s` counts from the start of the first run. Emulated runs have no rows."""
     _write(path, SAMPLE_COLUMNS, (row for measurement in report["measurements"] for row in _sample_rows(measurement)))
 
 
@@ -104,7 +104,7 @@ def _write(path: Path | str, columns: Iterable[str], rows: Iterable[Mapping[str,
 
 
 def _safe(value: Any) -> Any:
-    """Spreadsheets run a text that begins like a formula, and a bundle or a device may bear any name."""
+    """Quote a text that begins like a formula, which spreadsheets run; bundles and devices may have any name."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + value
     return value

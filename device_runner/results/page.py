@@ -1,4 +1,4 @@
-"""Reports as one self-contained HTML page: no network, no script, readable in light and dark and on a phone."""
+"""Reports as one self-contained HTML page: no network, no script, readable in light and dark mode and on a phone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_page(reports: Mapping[str, Any] | Sequence[Mapping[str, Any]], path: P
 
 
 def render_page(reports: Sequence[Mapping[str, Any]]) -> str:
-    """The page. All that comes from reports is escaped by the template engine or, inside plots, by `svg`."""
+    """Render the page. All text from reports is escaped by the template engine or, inside plots, by `svg`."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     measurements = [each for report in reports for each in report["measurements"]]
@@ -58,12 +58,12 @@ def render_page(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def moment(iso: str) -> str:
-    """A time stamp to read: `2026-03-01 12:00:00 UTC`."""
+    """A time stamp for reading: `2026-03-01 12:00:00 UTC`."""
     return iso.replace("T", " ", 1).replace("+00:00", " UTC").replace("Z", " UTC")
 
 
 def _unlike(named_rows: Iterable[tuple[str, _Rows]]) -> list[tuple[str, _Rows]]:
-    """Each once."""
+    """The entries, each only once."""
     found: list[tuple[str, _Rows]] = []
     for entry in named_rows:
         if entry not in found:
@@ -72,7 +72,7 @@ def _unlike(named_rows: Iterable[tuple[str, _Rows]]) -> list[tuple[str, _Rows]]:
 
 
 def _section(anchor: str, measurement: _Measurement) -> dict[str, Any]:
-    """What the template needs of one measurement beside the measurement itself."""
+    """The template's data of one measurement."""
     samples = measurement["samples_ms"]
     drawn = len(samples) > 1
     return {
@@ -96,7 +96,7 @@ def _figure(plot: Plot) -> dict[str, Any]:
 
 
 def _tiles(measurement: _Measurement) -> _Rows:
-    """What stands in large letters: name, value, unit, a line below."""
+    """The figures in large letters: name, value, unit, and the line below."""
     if measurement["figure"] is None:
         return []
     summary, figure = measurement["summary"], measurement["figure"]
@@ -135,7 +135,7 @@ _SUMMARY_NAMES = {
 
 
 def _summary_rows(measurement: _Measurement) -> _Rows:
-    """Of the times, where there are any, and how close the outputs are."""
+    """Rows for the times, if there are any, and for the closeness of the outputs."""
     rows = _time_rows(measurement, measurement["summary"]) if measurement["summary"] is not None else []
     for output in measurement["outputs"]:
         psnr = "equal" if output["psnr_db"] is None else f"{output['psnr_db']:.1f} dB"
@@ -161,7 +161,7 @@ _THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shu
 
 
 def _state_rows(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Rows:
-    """Name, before, after; without the rows that the device tells nothing of."""
+    """Rows of name, before and after; without those that the device reports nothing about."""
     told = {
         "battery": lambda state: _optional(state.get("battery_c"), wording.celsius),
         "charge": lambda state: _optional(state.get("battery_percent"), lambda value: f"{value:.0f} %"),
@@ -201,14 +201,14 @@ def _gigahertz(frequencies_khz: Sequence[float | None]) -> str:
 
 
 def _counted(values: Sequence[str | None]) -> list[str]:
-    """`4 x 1.70`: cores of one kind say the same."""
+    """Values with their counts, such as `4 x 1.70`: cores of one kind report the same."""
     known = [value for value in values if value is not None]
     counts = {value: known.count(value) for value in known}
     return [value if count == 1 else f"{count} × {value}" for value, count in counts.items()]
 
 
 def device_rows(device: Mapping[str, Any]) -> _Rows:
-    """What a device is, for a table."""
+    """Rows for a table with the facts about a device."""
     platform = device["platform"]
     facts = [(key.replace("_", " "), value) for key, value in device.items() if key not in ("name", "kind", "platform")]
     rows = [

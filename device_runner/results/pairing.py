@@ -1,4 +1,4 @@
-"""Which measurements of two reports belong together."""
+"""Pairs of measurements of two reports that belong together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Measured = Mapping[str, Any]
 """A measurement of a report."""
 
 HOST_FACTS = ("cpu", "logical_cores", "usable_cores")
-"""What makes a machine: every one is called `host`, clones of a virtual one bear the same name, and what else runs in
-a container may take cores away."""
+"""Facts that identify a machine: every host is called `host`, clones of a virtual machine have the same name, and other
+work in a container may take cores away."""
 _ANY = ""
 
 
 class Key(NamedTuple):
-    """What a measurement is of. A model's bundles of several targets and precisions bear one name."""
+    """A measurement's subject and device. A model's bundles of several targets and precisions share a name."""
 
     bundle: str
     target: str
@@ -28,19 +28,20 @@ class Key(NamedTuple):
 
     @property
     def subject(self) -> tuple[str, ...]:
-        """All but the device."""
+        """All fields but the device."""
         return self[:-1]
 
 
 def pair_up(
     a: Mapping[str, Any], b: Mapping[str, Any], allow_different_devices: bool = False
 ) -> tuple[list[tuple[Measured, Measured]], list[Measured], list[Measured]]:
-    """Pairs of equal bundle, target, precision, program and device, and what only `a` and only `b` have.
+    """Pairs of equal bundle, target, precision, program and device, and the measurements that only `a` or `b` has.
 
-    Of a bundle all three may differ where each report has one bundle only: that is how two variants are compared. With
-    `allow_different_devices`, what is left pairs up too where it is of one device on either side.
+    If each report has one bundle only, the bundles' names, targets and precisions may differ: this compares two
+    variants. With `allow_different_devices`, remaining measurements of a program are paired if each side has one device
+    of it.
 
-    Raises `RunnerError` for no pair, and for a key that a report has twice.
+    Raises `RunnerError` if there is no pair, or if a report has a key twice.
     """
     one_bundle = all(len({_key(each)[:3] for each in report["measurements"]}) == 1 for report in (a, b))
     by_key_a, by_key_b = _by_key(a, "first", one_bundle), _by_key(b, "second", one_bundle)
@@ -53,12 +54,12 @@ def pair_up(
 
 
 def title(measurement: Measured) -> str:
-    """`unet of tiny (executorch-xnnpack, fp32) on host`."""
+    """A measurement's title: `unet of tiny (executorch-xnnpack, fp32) on host`."""
     return f"{measurement_title(measurement)} on {measurement['device']['name']}"
 
 
 def device_identity(device: Mapping[str, Any]) -> str:
-    """Equal for one device, and readable: `host (vm; cpu AMD EPYC, logical_cores 2, usable_cores 2)`."""
+    """A readable text that is equal for one device: `host (vm; cpu AMD EPYC, logical_cores 2, usable_cores 2)`."""
     if device["kind"] != "host":
         return device_title(device)
     facts = ", ".join(f"{name} {device.get(name)}" for name in HOST_FACTS)

@@ -1,4 +1,4 @@
-"""The two plots of a measurement: how its samples are distributed, and how they went on over time."""
+"""The two plots of a measurement: the distribution of its samples, and their course over time."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ WIDTH = 500.0
 LEFT, RIGHT = 52.0, 490.0
 MAX_BINS = 40
 MAX_DOTS = 400
-"""More samples than this are drawn as a band from p5 to p95, with the median, per column."""
+"""Number of samples above which each column is drawn as a band from p5 to p95 with the median."""
 FEW = 100
-"""More dots than this are drawn smaller."""
+"""Number of dots above which they are drawn smaller."""
 COLUMNS = 200
 MAX_SENSORS = 4
-"""More lines than that are not told apart."""
+"""Number of lines above which they cannot be told apart."""
 
 
 class Plot(NamedTuple):
-    """An SVG, the names of its coloured lines (style, name), and what is to be said below it."""
+    """An SVG, the names of its coloured lines (style, name), and the caption below it."""
 
     svg: str
     legend: list[tuple[str, str]]
@@ -47,13 +47,13 @@ class _Range(NamedTuple):
     low: float
     high: float
     above: int
-    """Samples above `high`."""
+    """Number of samples above `high`."""
 
 
 def _shown_range(samples: Sequence[float]) -> _Range:
-    """All samples, unless single ones are so far off that the others would be one bar; then those are only counted.
+    """The range of all samples, unless a few are so far off that the others would be one bar; those are only counted.
 
-    The limit is p95 and twice the way from p5 to p95.
+    The limit is p95 plus twice the distance from p5 to p95.
     """
     low, p5, p95, high = (percentile(samples, p) for p in (0, 5, 95, 100))
     limit = p95 + 2 * (p95 - p5)
@@ -93,7 +93,7 @@ def _between(low: float, high: float) -> str:
 
 
 def _histogram(samples: Sequence[float], shown: _Range) -> tuple[list[float], list[int]]:
-    """Edges and counts; width by Freedman and Diaconis (1981): 2 (p75 - p25) / n^(1/3)."""
+    """Edges and counts; the bin width is that of Freedman and Diaconis (1981): 2 (p75 - p25) / n^(1/3)."""
     low, high = (shown.low, shown.high) if shown.high > shown.low else widened(shown.low, shown.high)
     width = 2 * (percentile(samples, 75) - percentile(samples, 25)) / len(samples) ** (1 / 3)
     bins = min(max(math.ceil((high - low) / width), 8), MAX_BINS) if width > 0 else 8
@@ -117,7 +117,7 @@ def _box(samples: Sequence[float], x: Scale) -> str:
 
 def _percentile_lines(samples: Sequence[float], x: Scale, bottom: float) -> str:
     p50, p90 = (x.at(percentile(samples, p)) for p in (50, 90))
-    # The labels part where the lines are close together.
+    # The labels move apart where the lines are close together.
     return (
         line(p50, 30, p50, bottom, "mark")
         + line(p90, 30, p90, bottom, "mark dashed")
@@ -127,7 +127,7 @@ def _percentile_lines(samples: Sequence[float], x: Scale, bottom: float) -> str:
 
 
 def time_plot(measurement: Mapping[str, Any]) -> Plot:
-    """Samples over time, below them the temperatures and clocks that were noted meanwhile, on the same time axis."""
+    """Samples over time; below them, on the same time axis, the temperatures and clocks noted meanwhile."""
     samples, starts = measurement["samples_ms"], measurement["starts_s"]
     timed = bool(starts) and starts[-1] > 0
     x_values = starts if timed else [float(index) for index in range(1, len(samples) + 1)]
@@ -162,7 +162,7 @@ def _latency_scale(low: float, high: float) -> Scale:
 
 
 def _draw_dots(x_values: Sequence[float], samples: Sequence[float], x: Scale) -> tuple[Scale, str, str]:
-    """Scale, marks and what to say of them: each sample is a dot, or an arrow at the edge."""
+    """Scale, marks and caption: each sample is a dot, or an arrow at the edge."""
     shown = _shown_range(samples)
     y = _latency_scale(shown.low, shown.high)
     points = list(zip(x_values, samples, strict=True))
@@ -173,7 +173,7 @@ def _draw_dots(x_values: Sequence[float], samples: Sequence[float], x: Scale) ->
 
 
 def _draw_band(x_values: Sequence[float], samples: Sequence[float], x: Scale) -> tuple[Scale, str, str]:
-    """The same for more samples than there are pixels: percentiles of columns of equal time."""
+    """Scale, marks and caption for more samples than there are pixels: percentiles of columns of equal time."""
     columns: dict[int, list[float]] = {}
     for when, ms in zip(x_values, samples, strict=True):
         columns.setdefault(int((when - x.low) / (x.high - x.low) * COLUMNS), []).append(ms)
@@ -189,7 +189,7 @@ def _draw_band(x_values: Sequence[float], samples: Sequence[float], x: Scale) ->
 
 
 def _arrow(x: float, y: float) -> list[tuple[float, float]]:
-    """Points up, at a sample that lies above the plot."""
+    """The points of an arrow upwards, for a sample that lies above the plot."""
     return [(x - 4, y + 7), (x, y), (x + 4, y + 7)]
 
 
@@ -198,7 +198,7 @@ _Lines = dict[str, list[tuple[float, float]]]
 
 
 def _states_over_time(measurement: Mapping[str, Any], end_s: float) -> list[tuple[float, Mapping[str, Any]]]:
-    """The states noted while the timed runs went on, and when that was."""
+    """The states noted during the timed runs, each with its time in seconds."""
     first = measurement["first_start_uptime_s"]
     if first is None:
         return []
@@ -207,7 +207,7 @@ def _states_over_time(measurement: Mapping[str, Any], end_s: float) -> list[tupl
 
 
 def _temperatures(states: Sequence[tuple[float, Mapping[str, Any]]]) -> _Lines:
-    """The battery's, and of the other sensors those that became the hottest."""
+    """The temperatures of the battery, and of those other sensors that became the hottest."""
     lines: _Lines = {}
     for when, state in states:
         for name, celsius in (state.get("temperatures_c") or {}).items():
@@ -219,7 +219,7 @@ def _temperatures(states: Sequence[tuple[float, Mapping[str, Any]]]) -> _Lines:
 
 
 def _clocks(states: Sequence[tuple[float, Mapping[str, Any]]]) -> _Lines:
-    """Mean clock in GHz of the cores that have one upper limit, as cores of one kind do."""
+    """Mean clock in GHz of the cores that share an upper limit, as cores of one kind do."""
     if not states:
         return {}
     limits = states[0][1].get("max_frequencies_khz") or []
@@ -247,7 +247,7 @@ def _cores(cores: Sequence[int]) -> str:
 def _panel(
     lines: _Lines, x: Scale, top: float, bottom: float, label: str, used: int
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Lines under the latencies, and their names; `used` colours are those of other panels."""
+    """Lines under the latencies, and their names; `used` is the number of colours that other panels use."""
     values = [value for points in lines.values() for _, value in points]
     y = Scale(*widened(min(values), max(values), 0.1), bottom, top)
     parts = [y_axis(y, LEFT, RIGHT, label, count=3)]

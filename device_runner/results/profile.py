@@ -1,4 +1,4 @@
-"""Where a program's time goes: rows of bars by block, by part of blocks and by operator, for the page to draw."""
+"""The profile of a program: rows of bars of its time by block, part of blocks and operator, for the page to draw."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 TOP = 8
-"""Bars of a panel; the others are one more."""
+"""Number of bars of a panel; the remaining rows are one more bar."""
 _PANELS = {"block": "By block", "part": "By part of blocks", "operator": "By operator"}
 
 
 class ProfileBar(NamedTuple):
-    """Time of all operators of one name."""
+    """Total time of all operators of one name."""
 
     name: str
     ms: float
     share: float
-    """Of the whole traced evaluation."""
+    """Share of the whole traced evaluation."""
     width: float
-    """Percent of the panel's width, which the longest bar fills."""
+    """Width in percent of the panel's width; the longest bar fills it."""
     rest: bool
-    """Not one of its kind: what is left."""
+    """True for the remainder, which is not one of its kind."""
 
 
 class ProfilePanel(NamedTuple):
-    """One way to cut the whole time: its bars add up to it."""
+    """One way to divide the whole time: its bars add up to it."""
 
     title: str
     bars: list[ProfileBar]
 
 
 def profile_panels(profile: Mapping[str, Any]) -> list[ProfilePanel]:
-    """Those that the profile can tell; one part only (a program that is no UNet) says nothing."""
+    """The panels that the profile has data for; a single part (a program that is no UNet) gets none."""
     return [
         ProfilePanel(told, _bars(rows, key, profile))
         for key, told in _PANELS.items()
@@ -48,7 +48,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str, profile: Mapping[str, Any
 
 
 def _rests(shown_ms: float, key: str, profile: Mapping[str, Any]) -> Iterator[tuple[str, float, bool]]:
-    """What the bars do not show: other rows, of which a file may list some only, and what is in no operator's time."""
+    """The time outside the bars: other rows, of which a file may list only some, and time outside all operators."""
     outside_ms = max(profile["unaccounted_ms"], 0.0)
     others_ms = profile["total_ms"] - shown_ms - outside_ms
     for name, ms in ((f"other {key}s", others_ms), ("in no operator's time", outside_ms)):

@@ -1,4 +1,4 @@
-"""How far a percentile, and the ratio of two, can be trusted: bootstrap of order statistics, serial correlation."""
+"""The confidence of a percentile and of the ratio of two: bootstrap of order statistics, serial correlation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 SEED = 20_260_301
-"""Fixed, so that two files are always judged the same."""
+"""Seed of the resampling, fixed so that two files always give the same result."""
 
 
 def resampled_percentiles(
@@ -19,8 +19,8 @@ def resampled_percentiles(
 ) -> np.ndarray:
     """The `p`-th percentile of resamples drawn with replacement; (resamples,), in the samples' unit.
 
-    Exactly the bootstrap's distribution (Efron, 1979) without drawing whole resamples, so that 30 000 samples cost no
-    more than 20. A resample is n uniform draws U mapped to sorted[floor(n U)], which keeps order, so its k-th order
+    This is exactly the bootstrap's distribution (Efron, 1979) without drawing whole resamples, so 30 000 samples cost
+    no more than 20. A resample is n uniform draws U mapped to sorted[floor(n U)], which keeps order, so its k-th order
     statistic is that of U_(k), distributed as Beta(k, n - k + 1), and the next is the least of the n - k draws that are
     left, uniform above it (David and Nagaraja, "Order Statistics", 2003, 2.2 and 2.5).
     """
@@ -47,7 +47,7 @@ def ratio_interval(a: Sequence[float], b: Sequence[float], p: float, alpha: floa
 
 
 def serial_correlation(samples: Sequence[float]) -> float:
-    """Correlation of each sample with the next one, -1 to 1: 0 where runs do not influence one another."""
+    """Correlation of each sample with the next one, -1 to 1; 0 if runs do not influence one another."""
     import numpy as np
 
     deviations = np.asarray(samples, dtype=np.float64) - np.mean(samples)

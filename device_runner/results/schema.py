@@ -1,7 +1,7 @@
-"""Reads a report that `mobilevd bench` wrote, and believes none of it: the JSON Schema beside this file decides.
+"""Reads a report of `mobilevd bench` and checks all of it: the JSON Schema beside this file decides.
 
-Only the keywords that `bench.schema.json` uses are known here, so that no package is needed to check a report; any
-validator of JSON Schema, draft 2020-12, reads the same file and says the same.
+Only the keywords that `bench.schema.json` uses are supported here, so that checking a report needs no package; any
+validator of JSON Schema, draft 2020-12, reads the same file and agrees.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _TIMES = (
 
 
 class _Mismatch(Exception):
-    """Where a value does not fit (JSON path) and what would."""
+    """A value that does not fit: its place (JSON path) and what would fit."""
 
 
 def read_report(path: Path | str) -> dict[str, Any]:
-    """The report in a file, checked against the schema and for agreement of its parts.
+    """Read the report in a file, checked against the schema and for the consistency of its parts.
 
     Raises `RunnerError` naming the file and the place in it (`measurements[0].samples_ms[3]`).
     """
@@ -66,7 +66,7 @@ def read_report(path: Path | str) -> dict[str, Any]:
 
 
 def check_report(report: Any) -> None:
-    """Raises `RunnerError` naming the place in the report that is not what the schema says."""
+    """Raise `RunnerError` naming the first place in the report that breaks the schema."""
     _check_kind(report)
     try:
         validate(report, schema())
@@ -106,7 +106,7 @@ def _check_kind(report: Any) -> None:
 
 
 def _check_agreement(place: str, measurement: dict[str, Any]) -> None:
-    """What the schema's words cannot say: an emulated run has no times, and a summary is of its samples."""
+    """Check what a schema cannot express: an emulated run has no times, and a summary matches its samples."""
     samples, summary, figure = measurement["samples_ms"], measurement["summary"], measurement["figure"]
     if measurement["emulated"]:
         for key in _TIMES:
@@ -132,7 +132,7 @@ def _check_agreement(place: str, measurement: dict[str, Any]) -> None:
 
 
 def validate(value: Any, rule: dict[str, Any], place: str = "") -> None:
-    """Raises `_Mismatch` for the first value that the rule does not allow; an unknown keyword is a `KeyError`."""
+    """Raise `_Mismatch` for the first value that the rule does not allow; an unknown keyword is a `KeyError`."""
     for keyword, argument in rule.items():
         if keyword not in _ANNOTATIONS:
             _KEYWORDS[keyword](value, argument, rule, place)
@@ -207,6 +207,6 @@ def _must(place: str, what: str, value: Any) -> _Mismatch:
 
 
 def _shown(value: Any) -> str:
-    """The value in one line, cut short: a mistyped key may hold the whole file."""
+    """The value in one line, shortened: a mistyped key may hold the whole file."""
     text = repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

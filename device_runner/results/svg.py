@@ -1,4 +1,4 @@
-"""Small parts of inline SVG: scales with round ticks, and shapes whose colours the page's style sheet decides."""
+"""Small parts of inline SVG: scales with round ticks, and shapes whose colours come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Scale(NamedTuple):
-    """From values `low`..`high` to pixels `start`..`end`."""
+    """A map from values `low`..`high` to pixels `start`..`end`."""
 
     low: float
     high: float
@@ -17,7 +17,7 @@ class Scale(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a value; values outside are put on the edge."""
+        """The pixel of a value; values outside the range are put on the edge."""
         inside = min(max(value, self.low), self.high)
         return self.start + (inside - self.low) / (self.high - self.low) * (self.end - self.start)
 
@@ -37,7 +37,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_texts(values: Sequence[float]) -> list[str]:
-    """As many decimals as the step between them needs."""
+    """The ticks' texts, with as many decimals as the step between them needs."""
     step = values[1] - values[0] if len(values) > 1 else abs(values[0]) if values else 1.0
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
     if values and max(values) >= 100_000:  # six digits leave no room for the plot
@@ -46,7 +46,7 @@ def tick_texts(values: Sequence[float]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """A coordinate: a tenth of a pixel is finer than any screen shows."""
+    """A coordinate as text: a tenth of a pixel is finer than any screen shows."""
     return f"{value:.1f}".removesuffix(".0")
 
 
@@ -60,12 +60,12 @@ def polyline(points: Iterable[tuple[float, float]], style: str, closed: bool = F
 
 
 def dots(points: Iterable[tuple[float, float]], style: str) -> str:
-    """Lines without length and with round ends: a tenth of the bytes of circles."""
+    """Dots, as lines without length and with round ends: a tenth of the bytes of circles."""
     return f'<path class="{style}" d="{"".join(f"M{number(x)} {number(y)}h0" for x, y in points)}"/>'
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float, style: str, told: str = "") -> str:
-    """`told` is shown where a pointer rests on it."""
+    """A rectangle; `told` is shown while a pointer rests on it."""
     title = f"<title>{escape(told)}</title>" if told else ""
     size = f'width="{number(abs(x2 - x1))}" height="{number(abs(y2 - y1))}"'
     return f'<rect class="{style}" x="{number(min(x1, x2))}" y="{number(min(y1, y2))}" {size}>{title}</rect>'
@@ -85,7 +85,7 @@ def x_axis(scale: Scale, y: float, label: str) -> str:
 
 
 def y_axis(scale: Scale, x1: float, x2: float, label: str, count: int = 4) -> str:
-    """Grid lines from `x1` to `x2`, and the label above; a short one stands above the ticks' texts."""
+    """Grid lines from `x1` to `x2`, and the label above; a short label stands above the ticks' texts."""
     values = ticks(scale.low, scale.high, count)
     marks = [
         line(x1, scale.at(value), x2, scale.at(value), "grid") + text(x1 - 6, scale.at(value) + 4, told, "end")
@@ -96,7 +96,7 @@ def y_axis(scale: Scale, x1: float, x2: float, label: str, count: int = 4) -> st
 
 
 def svg(width: float, height: float, label: str, content: str) -> str:
-    """The element; it grows and shrinks with the page, and `label` is what a screen reader says."""
+    """The SVG element; it scales with the page, and `label` is what a screen reader says."""
     return (
         f'<svg viewBox="0 0 {number(width)} {number(height)}" role="img" aria-label="{escape(label)}">{content}</svg>'
     )

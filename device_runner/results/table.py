@@ -1,4 +1,4 @@
-"""The report in the terminal: a table per device and protocol, so that 80 columns hold a measurement in one row."""
+"""The report in the terminal: a table per device and protocol, so that a measurement's row fits 80 columns."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MARK = "!"
-"""In the last column: there are warnings, listed below."""
+"""Mark in the last column for warnings, which are listed below the table."""
 READABLE_WIDTH = 80
-"""Below it every name is folded, so that no number is cut."""
+"""Width below which every name is folded, so that no number is cut."""
 _Group = tuple[str, str, str, str | None]
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """One row per measurement, clips with the sum of their programs, then warnings, notes and failures."""
+    """Print one row per measurement, clips with the sum of their programs, then warnings, notes and failures."""
     groups: dict[_Group, list[Mapping[str, Any]]] = {}
     for measurement in report["measurements"]:
         groups.setdefault(_group(measurement), []).append(measurement)
@@ -53,7 +53,7 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
 
 
 def _group(measurement: Mapping[str, Any]) -> _Group:
-    """Rows of one table: their figures may be compared."""
+    """The key of a table: its rows' figures may be compared."""
     figure = measurement["figure"]
     return (
         device_title(measurement["device"]),
@@ -68,7 +68,7 @@ def _table(measurements: list[Mapping[str, Any]], figure: str, wide: bool) -> Ta
     for name in ("bundle", "precision", "program"):
         table.add_column(name, overflow="fold", no_wrap=wide and name != "bundle")
     others = [name for name in ("p50", "p90") if name != figure]
-    # The figure first, as it stands for the measurement.
+    # The main figure comes first, since it represents the measurement.
     for name in (f"{figure}\nms", *(f"{other}\nms" for other in others), "CV\n%", "load\nms", "peak\nMiB", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for each in measurements:

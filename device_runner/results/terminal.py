@@ -1,4 +1,4 @@
-"""How results look in a terminal: tables that fit 80 columns, and text of files that cannot style or forge lines."""
+"""Results in a terminal: tables that fit 80 columns, and text from files that cannot style or forge lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
-    """Print names and messages of files and devices: no markup in them, and no line end that forges a line."""
+    """Print names and messages from files and devices, without markup and without line ends that would forge a line."""
     console.print(cell(text), style=style, highlight=False)
 
 
 def new_table() -> Table:
-    """Narrow: one rule under the head, two blanks between columns."""
+    """A narrow table: one rule under the head, two blanks between columns."""
     from rich import box
     from rich.table import Table
 
@@ -24,7 +24,7 @@ def new_table() -> Table:
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Text as it is, in one line, without the control characters that move a terminal's cursor."""
+    """Text unchanged, in one line, without the control characters that move a terminal's cursor."""
     from rich.text import Text
 
     return Text(" ".join("".join(c if c.isprintable() else " " for c in text).split()), style=style)

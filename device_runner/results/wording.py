@@ -1,4 +1,4 @@
-"""How results are worded wherever they are shown: numbers with a sensible number of digits, names of devices."""
+"""The wording of results wherever they are shown: numbers with a sensible number of digits, names of devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EMULATED = "emulated: outputs right, no latency"
 
 
 def milliseconds(value: float | None) -> str:
-    """Three significant digits, whole from 1000 on: more is noise on any device."""
+    """A time with three significant digits, whole from 1000 on: more is noise on any device."""
     return NOTHING if value is None else significant(value)
 
 
@@ -36,14 +36,14 @@ def celsius(value: float | None) -> str:
 
 
 def device_title(device: Mapping[str, Any]) -> str:
-    """Name and what it is: `adb:R58M123 (Pixel 8 Pro, Tensor G3)`."""
+    """A device's name and kind: `adb:R58M123 (Pixel 8 Pro, Tensor G3)`."""
     facts = [str(device[key]) for key in ("model", "soc") if device.get(key)] or [str(device.get("cpu") or "")]
     known = ", ".join(fact for fact in facts if fact)
     return f"{device['name']} ({known})" if known else device["name"]
 
 
 def protocol_title(protocol: Mapping[str, Any]) -> str:
-    """`thorough, 2 threads, cores f0`."""
+    """A protocol's name and main settings: `protocol thorough, 2 threads, cores f0`."""
     parts = [f"protocol {protocol['name']}"]
     if threads := protocol.get("threads"):
         parts.append(f"{threads} thread{'' if threads == 1 else 's'}")
@@ -53,23 +53,23 @@ def protocol_title(protocol: Mapping[str, Any]) -> str:
 
 
 def bundle_title(bundle: Mapping[str, Any]) -> str:
-    """`tiny (executorch-xnnpack, int8-dynamic)`: a model's bundles of several targets and precisions share its name."""
+    """A bundle's title, `tiny (executorch-xnnpack, int8-dynamic)`: the name alone is shared by a model's bundles."""
     return f"{bundle['name']} ({bundle['target']}, {bundle['precision']})"
 
 
 def measurement_title(measurement: Mapping[str, Any]) -> str:
-    """`unet of tiny (executorch-xnnpack, int8-dynamic)`."""
+    """A program's title: `unet of tiny (executorch-xnnpack, int8-dynamic)`."""
     return f"{measurement['program']} of {bundle_title(measurement['bundle'])}"
 
 
 def figure_title(measurement: Mapping[str, Any]) -> str:
-    """`p50 42.1 ms`, or that there is none."""
+    """The main figure, `p50 42.1 ms`, or a text that there is none."""
     figure = measurement["figure"]
     return EMULATED if figure is None else f"{figure['name']} {milliseconds(figure['ms'])} ms"
 
 
 def sustained_title(sustained: Mapping[str, Any]) -> str:
-    """First minute against last, and from when on it was slower."""
+    """The first minute against the last, and the time from which the device was throttled."""
     text = (
         f"first minute {milliseconds(sustained['first_minute_ms'])} ms, last minute "
         f"{milliseconds(sustained['last_minute_ms'])} ms ({sustained['ratio']:.2f} times)"
@@ -79,13 +79,13 @@ def sustained_title(sustained: Mapping[str, Any]) -> str:
 
 
 def clip_title(clip: Mapping[str, Any]) -> str:
-    """`tiny (executorch-xnnpack, fp32) on host: 14 frames at 7 fps, sum of p50`, as far as it is known."""
+    """A clip's title: `tiny (executorch-xnnpack, fp32) on host: 14 frames at 7 fps, sum of p50`, as far as known."""
     build = ", ".join(clip[key] for key in ("target", "precision") if clip.get(key))
     return f"{clip['bundle']}{f' ({build})' if build else ''} on {clip['device']}: {clip_contents(clip)}"
 
 
 def clip_contents(clip: Mapping[str, Any]) -> str:
-    """`14 frames at 7 fps, sum of p50`."""
+    """A clip's content: `14 frames at 7 fps, sum of p50`."""
     parts = [f"{clip['frames']} frames" if clip["frames"] is not None else "one clip"]
     if clip["fps"] is not None:
         parts[0] += f" at {clip['fps']:g} fps"

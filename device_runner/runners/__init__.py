@@ -1,1 +1,1 @@
-"""Programs that run a bundle's programs on a device: how each is called, and how what it prints is read."""
+"""Programs that run a bundle's programs on a device: starting each, and reading what it prints."""

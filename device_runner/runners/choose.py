@@ -1,4 +1,4 @@
-"""Which runner runs a bundle on a device: the one for its target, or the one that the user names."""
+"""The choice of a runner for a bundle on a device: the one for the bundle's target, or the one that the user names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device_runner.runners.deployment import CHOICES, HOST, deployment_for, host
 from device_runner.runners.mobilevd import MobilevdRunner
 
 Make = Callable[[str, Device], Runner]
-"""From what follows the colon in `NAME:PATH`, and the device."""
+"""Function from what follows the colon in `NAME:PATH`, and the device, to the runner."""
 
 
 def _ours(path: str, device: Device) -> Runner:
@@ -65,7 +65,7 @@ DEFAULTS = {
     "onnx": "onnxruntime",
     "coreml": "coreml",
 }
-"""A bundle's target -> the runner that it gets unless one is named."""
+"""A bundle's target -> the runner that it gets unless the user names one."""
 
 
 def choose_runner(bundle: Bundle, device: Device, choice: str | None = None) -> Runner:
@@ -73,7 +73,7 @@ def choose_runner(bundle: Bundle, device: Device, choice: str | None = None) -> 
 
     `host`, `ndk` and `glibc` are the forms of our own runner (`deployment.CHOICES`).
 
-    Raises `RunnerError`: a name that is not known, a target that no runner or not this one runs.
+    Raises `RunnerError` for an unknown name, or for a target that no runner, or not the one named, can run.
     """
     name, _, path = (choice or DEFAULTS.get(bundle.target, "")).partition(":")
     if not name:
@@ -100,7 +100,7 @@ def _needed(name: str, path: str, what: str = "FILE") -> str:
 
 
 def _refuse_elsewhere(choice: str, device: Device) -> None:
-    """Such a runner is started where it lies on this machine; no other device has that place."""
+    """Raise `RunnerError` unless the device is the host: such a runner is started where it lies on this machine."""
     if device.name != HOST:
         forms = " or ".join(form for form in CHOICES if form != HOST)
         raise RunnerError(f"the runner {choice} lies on this machine and cannot run on {device.name}; take {forms}")

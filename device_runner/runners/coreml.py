@@ -1,4 +1,4 @@
-"""Runs Core ML bundles: a worker process on a Mac, which may have an iPhone do the work."""
+"""Runs Core ML bundles: a worker process on a Mac, which may pass the work on to an iPhone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from device_runner.runners.events import Events, read_events, read_load
 
 WORKER = "device_runner.runners.coreml_worker"
 TEAM = "MOBILEVD_APPLE_TEAM"
-"""Environment variable: the development team that signs coremltools' model runner for an iPhone."""
+"""Environment variable with the development team that signs coremltools' model runner for an iPhone."""
 
 
 class CoremlRunner:
-    """coremltools' benchmarker; `udid` names a connected iPhone, None is the Mac itself."""
+    """The runner on coremltools' benchmarker; `udid` names a connected iPhone, None is the Mac itself."""
 
     name = "coreml"
     targets = frozenset({"coreml"})

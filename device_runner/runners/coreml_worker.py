@@ -1,7 +1,7 @@
 """Times a Core ML package with coremltools' benchmarker, in a process of its own on a Mac.
 
-Arguments, rules and events are those of the C++ runner (`runner/runner.cpp`), but that inputs and outputs go by name.
-The times are Core ML's own, of the prediction alone; on an iPhone they are taken there.
+Arguments, rules and events are those of the C++ runner (`runner/runner.cpp`), except that inputs and outputs are given
+by name. The times are Core ML's own, of the prediction alone; on an iPhone they are taken there.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Predict = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
 
 class Benchmarker(Protocol):
-    """What is used of `coremltools.models.ml_program.experimental.perf_utils.MLModelBenchmarker`."""
+    """The part used here of `coremltools.models.ml_program.experimental.perf_utils.MLModelBenchmarker`."""
 
     async def benchmark_load(self, iterations: int = 1) -> Any:
-        """An object whose `samples` are milliseconds."""
+        """Time the loading; returns an object whose `samples` are milliseconds."""
         ...
 
     async def benchmark_predict(self, inputs: Any = None, iterations: int = 1, warmup: bool = False) -> Any: ...
@@ -58,7 +58,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def read_inputs(wanted: Mapping[str, tuple[str, tuple[int, ...]]], files: list[str]) -> dict[str, np.ndarray]:
-    """Inputs by name; `wanted` gives each one's dtype and shape."""
+    """Read the inputs by name; `wanted` gives each one's dtype and shape."""
     given = {name: file for name, _, file in (text.partition("=") for text in files)}
     if set(given) != set(wanted):
         raise Failure("inputs", f"the program takes {', '.join(sorted(wanted))}; given were {', '.join(sorted(given))}")
@@ -70,10 +70,10 @@ def read_inputs(wanted: Mapping[str, tuple[str, tuple[int, ...]]], files: list[s
 async def measure(
     benchmarker: Benchmarker, predict: Callable[[], Predict], inputs: dict[str, Any], options: argparse.Namespace
 ) -> None:
-    """All of a run, event by event.
+    """Do a whole run, event by event.
 
     Args:
-        predict: makes what gives the outputs, once nothing is timed any more.
+        predict: makes the function that computes the outputs; called when nothing is timed any more.
     """
     protocol = protocol_of(options)
     load_ms = await _timed("load", benchmarker.benchmark_load(iterations=1))
@@ -133,13 +133,13 @@ async def _timed(stage: str, measuring: Awaitable[Any]) -> float:
 
 
 def package_bytes(package: Path) -> int:
-    """Of all files of an .mlpackage, which is a folder."""
+    """Total size of all files of an .mlpackage, which is a folder."""
     files = [path for path in package.rglob("*") if path.is_file()] if package.is_dir() else [package]
     return sum(path.stat().st_size for path in files)
 
 
 def wanted_inputs(model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> dtype and shape, as the package says."""
+    """Name -> dtype and shape of the inputs, from the package."""
     from coremltools import proto
 
     features: Any = proto.FeatureTypes_pb2

@@ -1,4 +1,4 @@
-"""In which form our runner gets onto a device: the files it needs there and how it is started."""
+"""The forms in which our runner gets onto a device: the files it needs there and the command that starts it."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ CHOICES = (HOST, NDK, GLIBC)
 
 @dataclass(frozen=True)
 class Deployment:
-    """One built runner."""
+    """A built runner, ready to be put onto a device."""
 
     command: tuple[str, ...]
-    """What starts it; `job.FILES` in it stands for the folder on the device."""
+    """Command that starts the runner; `job.FILES` in it stands for the folder on the device."""
     form: str | None = None
-    """Of `CHOICES`; None where there is no choice."""
+    """One of `CHOICES`; None if there is no choice."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Name under the runner's folder on the device -> file on this machine."""
     executables: frozenset[str] = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
     backends: frozenset[str] = frozenset({"xnnpack"})
-    """Compiled in."""
+    """Backends compiled into the runner."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def deployment_for(platform: Platform, choice: str | None = None, cache_dir: Path | str | None = None) -> Deployment:
-    """The runner for a platform; built now where that takes seconds, else looked for in the cache.
+    """The runner for a platform, built now if that takes seconds, else taken from the cache.
 
     Args:
-        choice: `host` (this machine's, started where it lies), `ndk` (built for Android) or `glibc` (with a C library of
-            its own; on Android experimental); None: `ndk` on Android, `glibc` on another Linux, else `host`.
+        choice: `host` (this machine's, started where it lies), `ndk` (built for Android) or `glibc` (with a bundled C
+            library; on Android experimental); None: `ndk` on Android, `glibc` on another Linux, else `host`.
 
-    Raises `RunnerError` naming the command that builds a runner which is not there.
+    Raises `RunnerError` naming the command that builds the runner, if it has not been built.
     """
     if choice is not None and choice not in CHOICES:
         raise RunnerError(f"unknown kind of runner {choice!r}; known: {', '.join(CHOICES)}")
@@ -64,7 +64,7 @@ def deployment_for(platform: Platform, choice: str | None = None, cache_dir: Pat
 
 
 def host_deployment(runner: Path | str | None = None, cache_dir: Path | str | None = None) -> Deployment:
-    """This machine's runner, built on first use (or the program `runner` in its place), started where it lies."""
+    """This machine's runner, built on first use (or the program `runner` instead), started where it lies."""
     path = Path(runner).absolute() if runner is not None else build_host_runner(cache_dir)
     return Deployment(command=(str(path),), form=HOST, versions=_versions(path.parent))
 
@@ -87,7 +87,7 @@ def ndk_deployment(abi: str, cache_dir: Path | str | None) -> Deployment:
 
 
 def glibc_deployment(abi: str, cache_dir: Path | str | None = None) -> Deployment:
-    """The runner with the wheel's libraries and a C library of its own: needs nothing of the device but its kernel."""
+    """The runner with the wheel's libraries and a bundled C library: needs nothing of the device but its kernel."""
     if abi not in GLIBC_ABIS:
         raise RunnerError(f"there is no glibc runner for {abi}; there is one for: {', '.join(GLIBC_ABIS)}")
     folder = build_glibc(abi, cache_dir=cache_dir).folder if builds_natively(abi) else find_glibc_runner(abi, cache_dir)

@@ -1,6 +1,6 @@
-"""Reads the runner's output, one JSON event per line, and believes it only if it is complete and consistent.
+"""Reads the runner's output, one JSON event per line, and accepts it only if it is complete and consistent.
 
-A link that drops cuts the output anywhere and can still leave exit code 0, so everything is counted.
+A link that drops cuts the output anywhere and can still leave exit code 0, so all events are counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from device_runner.errors import RunnerError
 from device_runner.protocol.protocol import Protocol
 from device_runner.protocol.stop_rule import REASONS, wrong_stop
 
-# Every field of every event; an event with another set of fields comes from another runner.
+# All fields of every event; an event with another set of fields comes from another runner.
 FIELDS: dict[str, dict[str, type]] = {
     "load": {
         "ns": int,
@@ -43,7 +43,7 @@ FIELDS: dict[str, dict[str, type]] = {
     "error": {"stage": str, "message": str},
 }
 UNKNOWN = -1
-"""`pss_kb` where the system does not tell it."""
+"""Value of `pss_kb` where the system does not report it."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Events:
 
 
 def read_events(run: RawRun, protocol: Protocol, num_outputs: int, *, etdump: bool = False) -> Events:
-    """The events of a run that ended as the protocol asks.
+    """Read the events of a run that ended as the protocol asks.
 
-    Raises `RunnerError` saying which condition failed: exit code, an error event, output cut off or not
+    Raises `RunnerError` naming the condition that failed: exit code, an error event, output cut off or not
     understood, events missing, doubled or out of order, threads, cores or load mode other than asked for, runs that
-    overlap in time, or another number of runs than the protocol's rule makes of their own times.
+    overlap in time, or a number of runs that the protocol's rule does not give for their times.
     """
     events = _complete_events(run)
     count = sum(event["event"] == "iteration" for event in events)
@@ -81,7 +81,7 @@ def read_events(run: RawRun, protocol: Protocol, num_outputs: int, *, etdump: bo
 
 
 def read_load(run: RawRun, protocol: Protocol) -> Events:
-    """The events of a process that was asked to load the program only.
+    """Read the events of a process that was asked only to load the program.
 
     Raises `RunnerError` as `read_events` does.
     """
@@ -95,7 +95,7 @@ def read_load(run: RawRun, protocol: Protocol) -> Events:
 
 
 def _complete_events(run: RawRun) -> list[dict[str, Any]]:
-    """Each line of a runner that did not fail, as an event with the fields it must have."""
+    """The events of a run that did not fail: each line, with the fields that its event must have."""
     if run.exit_code != 0:
         raise RunnerError(f"{run.device}: {failure_text(run)}")
     if not run.stdout:
@@ -193,14 +193,14 @@ def _difference(names: list[str], expected: list[str]) -> str:
 
 
 def failure_text(run: RawRun) -> str:
-    """One line for a run that failed: the runner's own error event, else its last log line."""
+    """The failure of a run in one line: the runner's own error event, else its last log line."""
     for line in run.stdout.split("\n"):
         event = _json_object(line)
         if event.get("event") == "error":
             return f"the runner failed while {event.get('stage')}: {event.get('message')}"
     log = [line.strip() for line in run.stderr.splitlines() if line.strip()]
     tail = f": {log[-1][:300]}" if log else ""
-    # 128 + N is what a shell on a device reports for a program killed by signal N.
+    # A shell on a device reports 128 + N for a program killed by signal N.
     number = -run.exit_code if run.exit_code < 0 else run.exit_code - 128
     try:
         return f"the runner was killed by {signal.Signals(number).name}{tail}"

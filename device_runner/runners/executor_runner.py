@@ -1,4 +1,4 @@
-"""ExecuTorch's own `executor_runner`: the same programs by a runner that is not ours, as a cross-check."""
+"""ExecuTorch's own `executor_runner`: runs the same programs independently of our runner, as a cross-check."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ FILE = "executor_runner"
 class ExecutorRunner:
     """`executor_runner` of ExecuTorch 1.x, built by the user for the device's platform.
 
-    It has no warm-up and tells totals; since 2026 also every run and the load, and then the first runs are told apart.
+    It has no warm-up and prints totals. Builds since 2026 also print every run and the load; the first runs can then be
+    told apart.
     """
 
     name = "executor_runner"
@@ -111,14 +112,14 @@ def _check_threads(run: RawRun, log: list[str], protocol: Protocol) -> None:
 
 
 def _each_run(run: RawRun, log: list[str], count: int, total_ms: float) -> list[float]:
-    """Milliseconds of every run; empty for an older runner, which tells the total alone."""
+    """Milliseconds of every run; empty for an older runner, which prints the total alone."""
     found = [match for line in log if (match := re.fullmatch(r"Iteration (\d+) of (\d+): ([\d.]+) ms", line))]
     if not found:
         return []
     times = [float(match[3]) for match in found]
     if [(int(match[1]), int(match[2])) for match in found] != [(index + 1, count) for index in range(count)]:
         raise RunnerError(f"{run.device}: the log tells {len(found)} runs, not 1 to {count} in order; lines were lost")
-    # Printed with six digits after the point.
+    # The times are printed with six digits after the point.
     if not math.isclose(sum(times), total_ms, rel_tol=1e-3, abs_tol=1e-6 * count):
         raise RunnerError(
             f"{run.device}: the runs take {sum(times):.3f} ms together, the runner says {total_ms:.3f} ms"

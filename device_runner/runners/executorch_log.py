@@ -23,11 +23,11 @@ LOGCAT_LINE = re.compile(
     rf"^(?:\d\d-\d\d [\d:.]+ +)?(?:\d+ +\d+ [A-Z] {TAG} *: |[A-Z]/{TAG} *\( *\d+\): )(?:\[[\w.]+:\d+\] )?(.*)$"
 )
 
-# The runner works in its own output folder ($1): it may leave files where it stands, and must not where the shell does.
+# The runner works in its own output folder ($1): it may leave files in its working folder, so that must be its own.
 PLAIN_SCRIPT = 'cd "$1" || exit 125; shift; exec "$@"'
-# The marker ($0) tells this run's lines of the system's log from those of earlier runs. The log is fetched by the same
-# step, since no step follows one that failed, and it is then that the log is wanted most. What was logged shows a little
-# later: a second marker, which no earlier run can have left, tells that all of it is there.
+# The marker ($0) tells this run's lines of the system's log from those of earlier runs. The same step fetches the log,
+# since no step follows one that failed, and then the log is needed most. Lines appear with a delay: a second marker,
+# which no earlier run can have left, shows that all of them are there.
 _LOGCAT = f"logcat -d -v threadtime -s {TAG}:V"
 ANDROID_SCRIPT = (
     f'cd "$1" || exit 125; shift; log -t {TAG} "$0"; "$@"; code=$?; log -t {TAG} "$0-end-$$"; tries=0; '
@@ -37,7 +37,7 @@ ANDROID_SCRIPT = (
 
 
 def wrapped(command: list[str], folder: str, platform: Platform, marker: str, before: str = "") -> tuple[str, ...]:
-    """The command in a shell that stands in `folder` on the device, its log on stderr.
+    """The command in a shell whose working folder is `folder` on the device, with its log on stderr.
 
     Args:
         before: shell text to run first, in that folder.
@@ -48,15 +48,15 @@ def wrapped(command: list[str], folder: str, platform: Platform, marker: str, be
 
 
 def marker_of(name: str, program: BundleProgram, protocol: Protocol) -> str:
-    """The same for the same measurement, so that an interrupted one can be taken up; the last one in a log counts."""
+    """The marker of a measurement; equal ones share it, so that one can be resumed. The last one in a log counts."""
     decides: list[Any] = [name, program.name, program.file.name, protocol.to_json()]
     return "mobilevd-" + hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def messages(run: RawRun, marker: str) -> list[str]:
-    """What this run logged, without times and places.
+    """The messages that this run logged, without times and places.
 
-    Raises `RunnerError` for a run that failed, with the last thing it logged.
+    Raises `RunnerError` with the last message for a run that failed.
     """
     found = []
     for line in run.stderr.replace("\r", "").split("\n"):
@@ -72,20 +72,20 @@ def messages(run: RawRun, marker: str) -> list[str]:
         )
     if run.exit_code != 0:
         last = f": {found[-1][:300]}" if found else ""
-        # Without a log of its own, `failure_text` would take for the last line what `logcat` said.
+        # Without a log of its own, `failure_text` would take the output of `logcat` for the last line.
         text = failure_text(RawRun(run.device, run.exit_code, "", "" if found else run.stderr, run.output_dir))
         raise RunnerError(f"{run.device}: {text}{last}")
     return found
 
 
 def identity(path: Path) -> str:
-    """What a program is called and the beginning of its SHA-256: it says no version of itself, and may be built anew."""
+    """A program's name and the beginning of its SHA-256: it reports no version, and may be rebuilt."""
     with path.open("rb") as file:
         return f"{path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]})"
 
 
 def only_match(run: RawRun, log: list[str], pattern: str, what: str) -> re.Match[str]:
-    """The one message of that form; `RunnerError` if there is none."""
+    """The message that matches the pattern; raises `RunnerError` if there is none."""
     for line in log:
         if match := re.fullmatch(pattern, line):
             return match
@@ -93,14 +93,14 @@ def only_match(run: RawRun, log: list[str], pattern: str, what: str) -> re.Match
 
 
 def check_method(run: RawRun, log: list[str], program: BundleProgram) -> None:
-    """It ran the method that the bundle asks for; these runners take the first one of a program."""
+    """Check that the method of the bundle ran; these runners take the first method of a program."""
     method = only_match(run, log, r"Using method (\S+)", "which method it ran")[1]
     if method != program.method:
         raise RunnerError(f"{run.device}: the runner ran method {method!r}, {program.method!r} was asked for")
 
 
 def refuse_what_a_fixed_count_cannot_do(name: str, protocol: Protocol) -> None:
-    """`RunnerError` naming the first setting of the protocol that needs a runner which watches its own times."""
+    """Raise `RunnerError` for the first setting of the protocol that needs a runner which watches its own times."""
     for setting, asked in (
         ("min_seconds", protocol.min_seconds > 0),
         ("confidence", protocol.confidence is not None),

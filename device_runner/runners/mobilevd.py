@@ -1,4 +1,4 @@
-"""Our own runner: tells every sample, and is believed only where its events are complete and consistent."""
+"""Our own runner: it reports every sample, and its results count only if its events are complete and consistent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from device_runner.runners.deployment import Deployment
 from device_runner.runners.events import UNKNOWN, Events, read_events, read_load
 
 TARGETS = {"xnnpack": "executorch-xnnpack", "vulkan": "executorch-vulkan"}
-"""What a backend that is compiled in runs."""
+"""Name of a compiled-in backend -> target of the bundles that it runs."""
 TIMED, MEMORY, PROFILE = "timed", "memory", "profile"
 ETDUMP = "trace.etdump"
 
@@ -44,7 +44,7 @@ class MobilevdRunner:
         return dict(self.deployment.versions)
 
     def steps(self, program: BundleProgram, protocol: Protocol) -> list[Step]:
-        """Cold loads, then the memory pass, then the timed runs: each a process of its own."""
+        """The steps, each a process of its own: cold loads, then the memory pass, then the timed runs."""
         loads = [
             self._step(f"load-{number}", program, protocol, {"--iterations": 0}, outputs=())
             for number in range(1, protocol.cold_loads + 1)
@@ -53,13 +53,13 @@ class MobilevdRunner:
         return [*loads, *memory, self._run_step(TIMED, program, protocol)]
 
     def profile_step(self, program: BundleProgram, protocol: Protocol, runs: int = 3) -> Step:
-        """A run that leaves an ETDump of `runs` timed runs; for a job of its own, since tracing costs time."""
+        """The step that leaves an ETDump of `runs` timed runs; for a job of its own, since tracing costs time."""
         step = self._run_step(PROFILE, program, profile_protocol(protocol, runs))
         command = (*step.command, "--etdump", f"{OUT}/{ETDUMP}")
         return replace(step, command=command, outputs=(*step.outputs, ETDUMP))
 
     def read(self, runs: Mapping[str, RawRun], program: BundleProgram, protocol: Protocol) -> Readings:
-        """What the steps say, once all of them are there and each is complete.
+        """Read the steps, if all of them are there and each is complete.
 
         Raises `RunnerError` for the first that is not.
         """
@@ -78,7 +78,7 @@ class MobilevdRunner:
     def read_profile(
         self, run: RawRun, program: BundleProgram, protocol: Protocol, runs: int = 3
     ) -> tuple[Readings, Path]:
-        """The readings of the step that `profile_step` made, for the check of its outputs, and its ETDump.
+        """The readings of the step that `profile_step` made, for the check of its outputs, and the path of its ETDump.
 
         Raises `RunnerError` if the run or the trace is not complete.
         """
@@ -141,12 +141,12 @@ class MobilevdRunner:
 
 
 def memory_protocol(protocol: Protocol) -> Protocol:
-    """One warm-up and two runs: by then all memory that a run takes has been taken."""
+    """The protocol with one warm-up and two runs: by then a run has taken all the memory that it needs."""
     return _fixed(protocol, warmup=1, iterations=2)
 
 
 def profile_protocol(protocol: Protocol, runs: int) -> Protocol:
-    """As many traced runs, after the warm-up of the protocol."""
+    """The protocol with `runs` traced runs after its own number of warm-up runs."""
     return _fixed(protocol, warmup=protocol.warmup, iterations=runs)
 
 
@@ -165,7 +165,7 @@ def _fixed(protocol: Protocol, warmup: int, iterations: int) -> Protocol:
 
 
 def _check_program(run: RawRun, events: Events, program: BundleProgram) -> None:
-    """It was this program that ran, and this method of it."""
+    """Check that this program ran, and this method of it."""
     expected = {"method": program.method, "program_bytes": program.size_bytes}
     for what, value in expected.items():
         if events.load[what] != value:

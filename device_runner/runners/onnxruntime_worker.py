@@ -1,7 +1,7 @@
 """Runs an ONNX graph on raw input files and times every iteration, in a process of its own.
 
-The same arguments, rules and events as the C++ runner (`runner/runner.cpp`), so that the same reader checks them.
-An iteration is what an application pays per call: the inputs are handed over anew and the graph runs.
+Arguments, rules and events are those of the C++ runner (`runner/runner.cpp`), so that the same reader checks them.
+An iteration is what an application pays per call: it passes the inputs anew and runs the graph.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def load(options: argparse.Namespace) -> onnxruntime.InferenceSession:
-    """A session with that many threads; emits `load`."""
+    """A session with the given number of threads; emits `load`."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -73,7 +73,7 @@ def load(options: argparse.Namespace) -> onnxruntime.InferenceSession:
     try:
         size = options.model.stat().st_size
         start = time.perf_counter_ns()
-        # From its file the runtime maps what it can; from memory it has to copy.
+        # From a file, the runtime maps what it can; from memory, it has to copy.
         source = str(options.model) if options.load_mode == "mmap" else options.model.read_bytes()
         read = time.perf_counter_ns()
         session = onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
@@ -121,7 +121,7 @@ def run_once(
 def run_timed(
     session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray], protocol: Protocol
 ) -> tuple[list[Any], int, str]:
-    """Outputs of the last run, how many there were, and why they ended."""
+    """The outputs of the last run, the number of runs, and the reason why they ended."""
     samples: list[int] = []
     first_ns, next_look = 0, protocol.iterations
     while True:
@@ -130,7 +130,7 @@ def run_timed(
         first_ns = first_ns or sample.start_ns
         samples.append(sample.ns)
         elapsed_ns = sample.start_ns + sample.ns - first_ns
-        # All samples are looked at again only when there are 2 % more of them, or at a limit.
+        # The samples are evaluated again only when there are 2 % more of them, or at a limit.
         if limit_reached(len(samples), elapsed_ns, protocol) or len(samples) >= next_look:
             next_look = len(samples) + max(1, len(samples) // 50)
             if reason := stop_reason(samples, elapsed_ns, protocol):

@@ -1,6 +1,6 @@
-"""ONNX Runtime: on this machine the installed package, on a phone a small C++ runner on its C API.
+"""ONNX Runtime: the installed package on this machine, a small C++ runner on its C API on a phone.
 
-Both take the arguments and print the events of our own runner, so they are read and believed as it is.
+Both take the arguments and print the events of our own runner, so they are read and checked like it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGETS = frozenset({"onnx"})
 WORKER = "device_runner.runners.onnxruntime_worker"
 PROGRAM, LIBRARY = "ort_runner", "libonnxruntime.so"
 LIBRARY_VARIABLE = "MOBILEVD_ONNXRUNTIME"
-"""Environment variable that tells the C++ runner where the library is."""
+"""Environment variable that gives the C++ runner the path of the library."""
 SOURCE = Path(__file__).parent.parent / "runner" / "ort_runner.cpp"
 
 
@@ -51,11 +51,11 @@ class OnnxRuntimeRunner(MobilevdRunner):
 
 
 def onnxruntime_host() -> OnnxRuntimeRunner:
-    """The installed package in a process of its own. Raises `RunnerError` if there is none."""
+    """The installed package in a process of its own; raises `RunnerError` if it is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise RunnerError("ONNX bundles are run by the package onnxruntime, which is not installed: pip install it")
     versions = {"onnxruntime": importlib.metadata.version("onnxruntime")}
-    # The worker must import this very package, wherever the process is started.
+    # The worker must import this package, wherever the process is started.
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     command = (sys.executable, "-m", WORKER)
@@ -63,9 +63,9 @@ def onnxruntime_host() -> OnnxRuntimeRunner:
 
 
 def onnxruntime_device(folder: Path | str, platform: Platform) -> OnnxRuntimeRunner:
-    """The C++ runner and the library that the user put into a folder, for a device of that platform.
+    """The C++ runner and the library in a folder of the user's, for a device of that platform.
 
-    Raises `RunnerError` saying how to make what is missing.
+    Raises `RunnerError` with instructions for making what is missing.
     """
     folder = Path(folder)
     for name in (PROGRAM, LIBRARY):
@@ -86,7 +86,7 @@ def onnxruntime_device(folder: Path | str, platform: Platform) -> OnnxRuntimeRun
 
 
 def compile_command(compiler: list[str], include: Path | str, output: Path | str) -> list[str]:
-    """What builds the C++ runner: `include` holds onnxruntime_c_api.h; for Android, the NDK's clang++ is the compiler."""
+    """The command that builds the C++ runner. `include` holds onnxruntime_c_api.h; Android needs the NDK's clang++."""
     flags = ["-std=c++17", "-O2", "-isystem", str(include)]
     static = ["-static-libstdc++"] if any("android" in part for part in compiler) else []
     return [*compiler, *flags, str(SOURCE), "-o", str(output), *static, "-ldl"]

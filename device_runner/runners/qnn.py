@@ -1,4 +1,4 @@
-"""ExecuTorch's `qnn_executor_runner`: programs on the Hexagon processor of a Snapdragon, averages only."""
+"""ExecuTorch's `qnn_executor_runner`: runs programs on the Hexagon processor of a Snapdragon; gives averages only."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ ANDROID_LIBRARIES = "lib/aarch64-android"
 BACKEND = "libqnn_executorch_backend.so"
 GENERAL = ("libQnnHtp.so", "libQnnHtpPrepare.so", "libQnnSystem.so")
 INPUT_LIST = "input_list.txt"
-# Where a phone keeps what its maker put there for the signal processor; it is asked after the runner's own folder.
+# Folders of a phone maker's files for the signal processor; they are searched after the runner's own folder.
 DSP_FOLDERS = ("/vendor/dsp/cdsp", "/vendor/lib/rfsa/adsp", "/system/lib/rfsa/adsp", "/vendor/dsp")
 
 
 class QnnRunner:
     """`qnn_executor_runner`, built by the user for Android, beside Qualcomm's libraries from the SDK.
 
-    The part of the libraries that runs on the Hexagon (Skel) and its counterpart (Stub) differ by its version: those of
-    every version that the SDK has are pushed, and the phone loads the pair that fits.
+    The library on the Hexagon (Skel) and its counterpart (Stub) differ by the Hexagon's version: the pairs of every
+    version that the SDK has are pushed, and the phone loads the one that fits.
     """
 
     name = "qnn_executor_runner"
@@ -95,8 +95,8 @@ class QnnRunner:
             f"--warm_up={protocol.warmup}",
             f"--iteration={protocol.iterations}",
         ]
-        # One line a run, names parted by blanks. A path may hold blanks itself, so the names alone are listed and the
-        # runner stands in the folder of the files.
+        # One line per run, with the names separated by blanks. A path may hold blanks itself, so only names are listed,
+        # and the runner's working folder is that of the files.
         names = " ".join(input_name(index) for index in range(len(program.inputs)))
         before = f'echo "{names}" > "$MOBILEVD_OUT/{INPUT_LIST}"'
         environment = {

@@ -1,4 +1,4 @@
-"""What the worker processes in Python share: arguments, events, files; all as the C++ runner (`runner/`) has them."""
+"""The parts that the Python worker processes share: arguments, events, files; all as in the C++ runner (`runner/`)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 METHOD = "forward"
-"""A file with one graph is asked for it by the name that ExecuTorch's programs give theirs."""
+"""Method name for a file with a single graph; the name that ExecuTorch gives to the method of its programs."""
 
 
 FOR_EVER_S = 1e12
-"""The time limit is kept by whoever starts the worker."""
+"""Time limit of a worker's protocol; the process that starts the worker keeps the real one."""
 
 
 class Failure(Exception):
-    """What stops the run; becomes the `error` event."""
+    """An error that stops the run and becomes the `error` event."""
 
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def worker_parser(name: str) -> argparse.ArgumentParser:
-    """The arguments of the C++ runner, but for those that name inputs and outputs."""
+    """A parser of the C++ runner's arguments, except those that name inputs and outputs."""
     parser = _Parser(prog=name, allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--output-dir", type=Path)
@@ -57,7 +57,7 @@ def worker_parser(name: str) -> argparse.ArgumentParser:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
-    """Checked arguments; raises `Failure`."""
+    """Parse and check the arguments; raises `Failure`."""
     options = parser.parse_args(arguments)
     if options.method != METHOD:
         raise Failure("arguments", f"the program has one method, called {METHOD!r}, not {options.method!r}")
@@ -67,7 +67,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
 
 
 def protocol_of(options: argparse.Namespace) -> Protocol:
-    """What says when to stop; for `--iterations 0`, which loads only, of one run."""
+    """The protocol that decides when to stop; with one run for `--iterations 0`, which only loads."""
     try:
         return Protocol(
             warmup=options.warmup,
@@ -87,7 +87,7 @@ _events: IO[str] | None = None
 
 
 def keep_stdout_for_events() -> None:
-    """From now on only `emit` reaches stdout; what libraries print there, in Python or not, goes to stderr."""
+    """Reserve stdout for `emit`; what libraries print there, in Python or not, goes to stderr from now on."""
     global _events
     sys.stdout.flush()
     _events = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -95,12 +95,12 @@ def keep_stdout_for_events() -> None:
 
 
 def emit(event: str, **fields: Any) -> None:
-    """One line, pushed out at once: what was measured before a crash is then not lost."""
+    """Print one line and flush it, so that a crash does not lose what was measured before."""
     print(json.dumps({"event": event, **fields}, separators=(",", ":")), file=_events or sys.stdout, flush=True)
 
 
 def read_tensor(path: Path, dtype: str, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """A raw file of that many bytes; raises `Failure`."""
+    """Read a raw file of a tensor; raises `Failure` if it cannot be read or has another size."""
     import numpy as np
 
     expected = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
@@ -131,15 +131,19 @@ def write_outputs(outputs: list[Any], folder: Path) -> None:
 
 
 def involuntary_switches() -> int:
-    """How often the system has taken a core from this process although it wanted to go on."""
+    """Number of times that the system has taken a core from this process although it wanted to go on."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def emit_done(iterations: int, stop: str, switches: int = 0) -> None:
-    """Args: switches: involuntary ones during the timed runs."""
+    """Emit `done`.
+
+    Args:
+        switches: number of involuntary switches during the timed runs.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     peak_kb = usage.ru_maxrss // 1024 if sys.platform == "darwin" else usage.ru_maxrss
-    # Linux counts into ru_maxrss what the starting process held before it became this one; VmHWM starts anew.
+    # Linux includes in ru_maxrss what the starting process held before it became this one; VmHWM starts anew.
     peak_kb = _kilobytes("/proc/self/status", "VmHWM:", peak_kb)
     emit(
         "done",
@@ -154,7 +158,7 @@ def emit_done(iterations: int, stop: str, switches: int = 0) -> None:
 
 
 def uptime_ns() -> int:
-    """Since the machine started, where it can say so: ties runs to what else is noted of it meanwhile."""
+    """Time since the machine started, where the system reports it: relates runs to other records of the same time."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -165,7 +169,7 @@ def affinity() -> str:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an exception of a library, which may have many lines or none."""
+    """The text of a library's exception in one line; it may have many lines or none."""
     return " ".join(str(error).split())[:500] or type(error).__name__
 
 
