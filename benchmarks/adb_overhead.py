@@ -1,14 +1,15 @@
-"""What measuring over adb costs beside what is measured: pushing, the call itself, and the import.
+"""The cost of measuring over adb beyond the measured program: pushing, the call itself, and the import.
 
     python benchmarks/adb_overhead.py [--adb PATH ...] [--megabytes 300] [--rounds 5]
 
-A genuine adbd runs in namespaces of its own (Linux, with mmdebstrap, unshare and nsenter). Three figures:
+A genuine adbd runs in namespaces of its own (Linux, with mmdebstrap, unshare and nsenter). Three figures are measured:
 
-- pushing a large file with `AdbDevice` against plain `adb push` of the same file, in turns, nothing of it on the device;
+- pushing a large file with `AdbDevice` against plain `adb push` of the same file, in turns, with no copy on the device;
 - `mobilevd bench` of a small bundle as a process: its wall time beyond the runner's own (loading, warm-up, timed runs);
 - `import device_runner` in a fresh Python beyond that Python's own start.
 
-The aims: 1.1 times plain `adb push`, 1.5 s, 0.2 s; exit code 1 where one is missed. Results go to benchmarks/results/.
+The targets are 1.1 times plain `adb push`, 1.5 s, and 0.2 s; the exit code is 1 if one is missed. Results go to
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def timed(action: Any) -> float:
 
 
 def push_figures(bed: Bed, megabytes: int, rounds: int) -> dict[str, Any]:
-    """Seconds of both ways, in turns. `ours_s` is until everything is there, `check_s` until its SHA-256 was taken there
-    (which goes on while the device's state is read); the file's own SHA-256 is known to a bundle beforehand."""
+    """Seconds of both ways, in turns. `ours_s` lasts until everything is on the device, `check_s` until its SHA-256 was
+    computed there (while the device's state is read); a bundle knows the file's own SHA-256 beforehand."""
     file = bed.folder / "large.bin"
     file.write_bytes(os.urandom(megabytes * 1_000_000))
     device = AdbDevice.from_argument(bed.phone.serial, str(bed.adb))
@@ -85,7 +86,7 @@ def push_figures(bed: Bed, megabytes: int, rounds: int) -> dict[str, Any]:
 
 
 def bench_figures(bed: Bed, rounds: int) -> dict[str, Any]:
-    """Wall time of the command beyond the runner's own, with everything on the device but in the first call."""
+    """Wall time of the command beyond the runner's own; all files are on the device, except in the first call."""
     rows: dict[str, list[float]] = {"wall_s": [], "runner_s": [], "overhead_s": []}
     result = bed.folder / "result.json"
     command = [sys.executable, "-m", "mobilevd", "bench", str(bed.pristine), "--device", f"adb:{bed.phone.serial}"]
@@ -107,7 +108,7 @@ def bench_figures(bed: Bed, rounds: int) -> dict[str, Any]:
 
 
 def import_figures(rounds: int) -> dict[str, Any]:
-    """Seconds of a fresh Python with each import, in turns; torch must not be among what is imported."""
+    """Seconds of a fresh Python with each import, in turns; none of the imports may load torch."""
     modules = {
         "python_s": "",
         "device_runner_s": "import device_runner; ",
@@ -136,7 +137,7 @@ def tell(version: str, result: dict[str, Any]) -> None:
 
 
 def missed(results: dict[str, Any], imports: dict[str, Any]) -> list[str]:
-    """The aims that were not reached."""
+    """The targets that were not reached, as text."""
     found = []
     for version, result in results.items():
         for what, value, aim in (

@@ -2,8 +2,8 @@
 
     python benchmarks/cpu_attention.py [--threads 2] [--rounds 15]
 
-Shapes are those of a tiny run (spatial tokens of 8 frames in a batch of 8; frames at every position) and longer ones. The
-figures go to benchmarks/results/; `PLAIN_ATTENTION_KEYS` in mobilevd/model/layers/ops.py is set by them.
+Shapes are those of a tiny run (spatial tokens of 8 frames in a batch of 8; frames at every position) and longer ones.
+Figures go to benchmarks/results/; `PLAIN_ATTENTION_KEYS` in mobilevd/model/layers/ops.py follows from them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Exporting the SVD-size MobileVD: what it takes in time and memory, to every asked target, each in a process of its own.
+"""Time and memory of exporting the SVD-size MobileVD, to each given target in a process of its own.
 
-The model is the last row of the paper's table (14 frames, 512x256 pixels) with random weights: what a quantized program of
-it loses says nothing about a trained one.
+The model is the last row of the paper's table (14 frames, 512x256 pixels) with random weights, so the loss of a
+quantized program says nothing about a trained one.
 
     python benchmarks/full_size.py [--target executorch-xnnpack:fp16 --target onnx:fp32] [--size medium]
 """
@@ -44,7 +44,7 @@ PROGRAM_MARK = "result: "
 
 
 def export_one(size: str, target_name: str, out: Path) -> dict[str, Any]:
-    """Export in this process and say what it took."""
+    """Export in this process, and return the time, memory and results."""
     started = time.perf_counter()
     torch.manual_seed(0)
     unet = SpatioTemporalUNet(**CONFIGS[size]).eval().requires_grad_(False)
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _write(folder: Path, size: str, results: list[dict[str, Any]]) -> None:
-    """Add to the figures of the day, by target."""
+    """Add the results to the day's file, one entry per target."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
     file = folder / f"{size}_export-{date[:10]}.json"
     earlier = json.loads(file.read_text())["results"] if file.is_file() else []

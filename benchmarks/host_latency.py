@@ -1,7 +1,7 @@
 """Latency of one UNet evaluation on this host: our exported programs against diffusers, torch.compile, ONNX Runtime.
 
-One run, same weights, same threads, the engines taking turns round by round, so that whatever else the machine does
-meets all of them. Figures are medians; ratios are medians of the ratios within a round.
+All engines have the same weights and threads, and take turns round by round in one run, so that other load on the
+machine affects all of them. Figures are medians; ratios are medians of the ratios within a round.
 
     python benchmarks/host_latency.py [--threads 2] [--rounds 7] [--quick]
 
@@ -16,9 +16,9 @@ Engines:
     onnxruntime, ours      our graph as the target onnx writes it
 
 The model is uncompressed: about 70 million parameters, 14 frames, latents of 32x64. All outputs are compared with
-diffusers' before anything is timed. Every engine's speed is also told as a part of the machine's own: floating-point
-operations of our model (the same number for all; what another does beyond them is its loss) over the median time,
-against the fastest product of large float32 matrices of the same run.
+diffusers' before anything is timed. The speed of every engine is also given relative to the machine's peak: the
+floating-point operations of our model (the same number for all; extra operations count as the engine's loss) over the
+median time, divided by the fastest product of large float32 matrices of the same run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from benchmarks.latency.model import CALIBRATION, FRAMES, HEIGHT, WIDTH, Work, m
 from export.program.parity import GATES_DB, psnr_db  # noqa: E402
 from mobilevd.model.flops import count_flops  # noqa: E402
 
-REST_S = 0.3  # before each turn: the threads of the engine before it spin for a moment when their work is done
+REST_S = 0.3  # before each turn: the previous engine's threads spin for a moment after their work is done
 BASE = next(iter(MAKERS))
 REFERENCE = "diffusers"
 
@@ -53,7 +53,7 @@ REFERENCE = "diffusers"
 def make_engines(
     work: Work, folder: Path, threads: int, wanted: Sequence[str]
 ) -> tuple[dict[str, Engine], dict[str, str]]:
-    """The wanted engines that can be had here, and why the others cannot; the two that all are compared with always."""
+    """The wanted engines that are available, and why the others are not; always makes the two for comparison."""
     engines, skipped = {}, {}
     for name, make in MAKERS.items():
         if name not in (*wanted, BASE, REFERENCE):
@@ -69,7 +69,7 @@ def make_engines(
 
 
 def compare_outputs(engines: dict[str, Engine]) -> dict[str, float]:
-    """PSNR of each engine's output against diffusers'; ends the run if one that computes in float32 is another's."""
+    """PSNR of each engine's output against diffusers'; ends the run if the output of a float32 engine differs."""
     parity = {name: psnr_db(engine.output, engines[REFERENCE].output) for name, engine in engines.items()}
     for name, engine in engines.items():
         if engine.exact and parity[name] < GATES_DB["fp32"]:

@@ -1,15 +1,15 @@
-"""Injects faults at random points of measurements over adb, and tells what became of each.
+"""Injects faults at random points of measurements over adb, and reports the outcome of each.
 
     python benchmarks/injected_faults.py [--faults 200] [--seed 0] [--adb PATH ...] [--unchecked]
 
-A genuine adbd runs in namespaces of its own (Linux, with mmdebstrap, unshare and nsenter); a small real program is measured
-on it while adbd dies, links drop, disks fill, files are damaged, the phone restarts, or this side is killed. What truly ran
-is noted on the device by a witness that no measurement looks at. A result that is accepted is wrong if its samples are not
-those that a process on the device truly took and came to its end with, if one is missing, or if nothing right could come of
-the fault. Faults that came too late to hit anything are told apart and not counted. `--unchecked` is the control: the
-same faults with every check switched off, where wrong results must come through and be noticed.
+A genuine adbd runs in namespaces of its own (Linux, with mmdebstrap, unshare and nsenter). A small real program is
+measured on it while adbd dies, links drop, disks fill, files are damaged, the phone restarts, or this process is
+killed. A script on the device records what truly ran; no measurement reads this record. An accepted result is wrong if
+its samples are not those of a process that truly ran to its end on the device, if one is missing, or if no result can
+be right under the fault. Faults that came too late to hit anything are counted separately. `--unchecked` is the
+control: the same faults with every check switched off, where wrong results must come through and be noticed.
 
-Exit code 1 if a wrong result was accepted, or a measurement hung. Results go to benchmarks/results/.
+The exit code is 1 if a wrong result was accepted or a measurement hung. Results go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def one_fault(bed: Bed, kind: str, rng: random.Random) -> dict[str, Any]:
 
 
 def why_wrong(outcome: Outcome, bed: Bed, must_fail: bool) -> str | None:
-    """Why an outcome must not be; None if it may."""
+    """The reason why an outcome is wrong; None if it is right."""
     if outcome.said == "HUNG":
         return "it hung"
     if outcome.accepted is None:
-        # Refused with a line of its own, or interrupted or killed by the fault; never with a traceback.
+        # A refusal in one line, or an end by the fault (interrupted or killed), is right; a traceback never is.
         return None if not any("Traceback" in line for line in outcome.progress) else "a traceback"
     if must_fail:
         return "accepted, although nothing right could come of it"

@@ -1,9 +1,9 @@
-"""Where our exported program spends its time on this host: by operator, by block of the UNet, by kind of block.
+"""The profile of our exported program on this host: time by operator, by block of the UNet, by kind of block.
 
     python benchmarks/profile_program.py [--precision fp32] [--threads 2] [--runs 5] [--quick]
 
-The model is that of host_latency.py. Times are those that XNNPACK measures itself (`export/profile/trace.py`), the medians
-of several runs in this process.
+The model is that of host_latency.py. XNNPACK measures the times itself (`export/profile/trace.py`); they are medians of
+several runs in this process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOP = 10
 
 
 def profile(program: Program, precision: str, threads: int, runs: int) -> tuple[Profile, list[str] | None]:
-    """A program's profile, and for each of its events the module it belongs to, if that can be told."""
+    """A program's profile, and the module that each of its events belongs to, if that is known."""
     graph = program.graph(ExecutorchXnnpack.phone_form)
     if precision == "int8":
         calibration = [tuple(inputs.values()) for inputs in program.calibration]
@@ -49,7 +49,7 @@ def profile(program: Program, precision: str, threads: int, runs: int) -> tuple[
 
 
 def shares(rows: Iterable[OperatorTime]) -> list[dict[str, Any]]:
-    """Rows with their part of the time of all of them."""
+    """The rows, each with its share of their total time."""
     rows = list(rows)
     total = sum(row.ms for row in rows)
     return [{**row._asdict(), "share": row.ms / total} for row in rows]

@@ -1,9 +1,9 @@
-"""The tiny run over several seeds: what the method reaches at this scale, beside what was aimed at.
+"""The tiny run over several seeds: the results of the method at this scale, beside the targets.
 
     python benchmarks/tiny_seeds.py [--seeds 0 1 2]
 
-Runs `mobilevd run configs/tiny.yaml` once per seed (about 12 minutes each on two cores; finished runs are only read) and
-writes the figures to benchmarks/results/.
+Runs `mobilevd run configs/tiny.yaml` once per seed (about 12 minutes each on two cores; finished runs are only read)
+and writes the figures to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BASE, BASE_ONE_STEP, LAST = 0, 1, -1  # rows of the table
 
 
 def run_seed(seed: int) -> dict[str, Any]:
-    """Run (or read) one seed; the content of its results.json."""
+    """Run one seed, or read it if it is finished; return the content of its results.json."""
     output = ROOT / "runs" / ("tiny" if seed == 0 else f"tiny-seed{seed}")
     command = [sys.executable, "-m", "mobilevd", "run", "configs/tiny.yaml", f"seed={seed}", f"output={output}"]
     if not (output / "results.json").is_file():
@@ -31,7 +31,7 @@ def run_seed(seed: int) -> dict[str, Any]:
 
 
 def figures(results: dict[str, Any]) -> dict[str, float]:
-    """The figures that the aims speak of."""
+    """The figures that have targets, and others beside them."""
     rows = results["rows"]
     base, plain, last = rows[BASE], rows[BASE_ONE_STEP], rows[LAST]
     return {

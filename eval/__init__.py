@@ -1,4 +1,4 @@
-"""Evaluation: distances between clips, motion, fidelity, contact sheets and the report. Knows clips, not models."""
+"""Evaluation: distances between clips, motion, fidelity, contact sheets and the report. It knows clips, not models."""
 
 from eval.frechet import frechet_distance
 

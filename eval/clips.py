@@ -1,4 +1,4 @@
-"""What an array of clips must be: uint8 (N, T, H, W, 3)."""
+"""The form of an array of clips, uint8 (N, T, H, W, 3), and its check."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def check_clips(clips: np.ndarray, *, min_frames: int = 1, what: str = "clips") 
 
 
 def describe_form(clips: np.ndarray) -> str:
-    """Frames and size in words: "8 frames of 64x32"."""
+    """Number of frames and size in words: "8 frames of 64x32"."""
     _, t, h, w, _ = clips.shape
     return f"{t} frames of {w}x{h}"

@@ -1,4 +1,4 @@
-"""Graded damage to clips: what the motion encoder learns to notice, and what any video distance is checked with.
+"""Graded distortions of clips: the motion encoder learns to notice them, and any video distance is tested with them.
 
 All take float clips (N, 3, T, H, W) in [-1, 1] and a strength in (0, 1] per clip, and draw from the given generator.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def noise(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """White noise of standard deviation up to 0.4 (51 grey levels), as an unfinished denoising leaves it."""
+    """Add white noise of standard deviation up to 0.4 (51 grey levels), as an unfinished denoising leaves it."""
     sigma = 0.4 * strength.reshape(-1, 1, 1, 1, 1)
     return (clips + sigma * torch.randn(clips.shape, generator=generator)).clamp(-1, 1)
 
@@ -30,12 +30,12 @@ def gaussian_blur(clip: Tensor, sigma: float) -> Tensor:
 
 
 def blur(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Gaussian blur of 0.4 to 3 pixels."""
+    """Blur with a Gaussian of 0.4 to 3 pixels."""
     return torch.stack([gaussian_blur(c, 0.4 + 2.6 * s) for c, s in zip(clips, strength.tolist(), strict=True)])
 
 
 def soften(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Down by a factor of up to 4 and up again: the softness of a strong codec."""
+    """Scale down by a factor of up to 4 and up again: the softness of a strong codec."""
     h, w = clips.shape[-2:]
     out = []
     for clip, s in zip(clips.transpose(1, 2), strength.tolist(), strict=True):  # (T, 3, H, W)
@@ -46,7 +46,7 @@ def soften(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
 
 
 def warp(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Another smooth deformation of up to about 4 pixels in every frame: things that melt and wobble."""
+    """Deform every frame by another smooth shift of up to about 4 pixels: objects melt and wobble."""
     n, _, t, h, w = clips.shape
     coarse = torch.randn(n * t, 2, 4, 8, generator=generator) * 2.0 * strength.repeat_interleave(t).reshape(-1, 1, 1, 1)
     shift = F.interpolate(coarse, size=(h, w), mode="bicubic")  # (N*T, 2, H, W), pixels
@@ -59,14 +59,14 @@ def warp(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def flicker(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness that differs from frame to frame, by a factor of deviation up to 0.4."""
+    """Change the brightness from frame to frame, by a factor of deviation up to 0.4."""
     wobble = torch.randn(len(clips), 1, clips.shape[2], 1, 1, generator=generator)
     gain = 1 + 0.4 * strength.reshape(-1, 1, 1, 1, 1) * wobble
     return ((clips + 1) * gain - 1).clamp(-1, 1)
 
 
 def take_frames(clips: Tensor, index: Tensor) -> Tensor:
-    """Clips (N, 3, T, H, W) with frames picked by index (N, T)."""
+    """Clips (N, 3, T, H, W) with the frames picked by index (N, T)."""
     n, c, t, h, w = clips.shape
     return clips.gather(2, index.reshape(n, 1, t, 1, 1).expand(n, c, t, h, w))
 
@@ -83,14 +83,14 @@ def shuffle(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tens
 
 
 def freeze(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Stand still for the last share `strength` of the clip; at 1 the whole clip is its first frame."""
+    """Stop at one frame for the last share `strength` of the clip; at 1 the whole clip is its first frame."""
     t = clips.shape[2]
     last = ((t - 1) * (1 - strength)).round().long().clamp(max=t - 2)
     return take_frames(clips, torch.minimum(torch.arange(t)[None], last[:, None]))
 
 
 def stutter(clips: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Show the frame before again in place of a frame, each with probability up to 0.7."""
+    """Replace frames by the frame before, each with probability up to 0.7."""
     n, t = len(clips), clips.shape[2]
     repeat = torch.rand(n, t, generator=generator) < 0.7 * strength[:, None]
     index = torch.where(repeat, 0, torch.arange(t)[None].expand(n, t))
@@ -110,6 +110,6 @@ DISTORTIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
 
 
 def ghost(clips: Tensor, others: Tensor, strength: Tensor) -> Tensor:
-    """Mix with another future of the same first frame, half and half at strength 1: the answer of a blurry model."""
+    """Mix with another future of the same first frame, half and half at strength 1: the output of a blurry model."""
     share = 0.5 * strength.reshape(-1, 1, 1, 1, 1)
     return (1 - share) * clips + share * others

@@ -1,4 +1,4 @@
-"""What turns clips into feature vectors for the Frechet distance, and how one is chosen by name."""
+"""The contract of feature extractors, which turn clips into vectors for the Frechet distance; and their loading."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mobilevd.errors import UserError
 
 
 class FeatureExtractor(Protocol):
-    """Clips in, one feature vector per clip out; a distance is only comparable within one extractor and protocol."""
+    """A map from clips to feature vectors; a distance is comparable only within one extractor and protocol."""
 
-    name: str  # of the network and its weights, as printed beside the number
-    distance_name: str  # what the Frechet distance on these features may be called; "FVD" is I3D's alone
+    name: str  # name of the network and its weights, as printed beside the number
+    distance_name: str  # name of the Frechet distance on these features; "FVD" is I3D's alone
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Everything of the extractor that changes the number: input size, resizing, feature dimension, ..."""
+        """Everything about the extractor that changes the number: input size, resizing, feature dimension, ..."""
         ...
 
     def __call__(self, clips: np.ndarray, /) -> np.ndarray:
-        """uint8 (N, T, H, W, 3) -> float (N, D)."""
+        """Map uint8 clips (N, T, H, W, 3) to float features (N, D)."""
         ...
 
 
@@ -30,7 +30,7 @@ def load_extractor(spec: str = "motion", *, device: str = "cpu", batch_size: int
     """Load the extractor that `spec` names.
 
     "motion" is the encoder shipped with this project, "motion:FOLDER" another one of its kind; "i3d:FILE" is the I3D
-    TorchScript file that FVD is defined by. Raises UserError for an unknown name or a missing file.
+    TorchScript file that defines FVD. Raises UserError for an unknown name or a missing file.
     """
     kind, _, place = spec.partition(":")
     if kind == "motion":
@@ -41,7 +41,7 @@ def load_extractor(spec: str = "motion", *, device: str = "cpu", batch_size: int
     if kind == "i3d":
         from eval.i3d import DEFAULT_FILE, I3DExtractor
 
-        # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames: a quarter of that is plenty.
+        # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames; 8 clips take a quarter of that.
         file = Path(place).expanduser() if place else Path(DEFAULT_FILE)
         return I3DExtractor(file, device=device, batch_size=min(batch_size, 8))
     raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER or i3d:FILE")

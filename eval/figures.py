@@ -1,4 +1,4 @@
-"""Every figure of the cumulative table: its key in a row, its header, how it is written, and how clips give it.
+"""Every figure of the cumulative table: its key in a row, its header, its wording, and its computation from clips.
 
 A new figure is one entry in `FIGURES`, and the file that computes it.
 """
@@ -15,12 +15,12 @@ import numpy as np
 from eval.motion import motion_ratio
 
 Row = Mapping[str, Any]
-# Below this many TFLOPs in the largest model, GFLOPs are the readable unit.
+# TFLOPs of the largest model below which GFLOPs are the readable unit.
 SMALL_TFLOPS = 0.1
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """A number to so many significant digits, never in exponent form; digits before the point are all kept."""
+    """A number with the given significant digits, never in exponent form; digits before the point are all kept."""
     if value == 0:
         return "0"
     value = float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else value  # 9.996 is 10.0, not 10.00
@@ -37,7 +37,7 @@ def with_prefix(value: float) -> str:
 
 
 def against_base(ratio: float) -> str:
-    """FLOPs of the base over FLOPs of this model, in words: 214.3 -> "214x fewer"."""
+    """The ratio of the base's FLOPs to this model's, in words: 214.3 -> "214x fewer"."""
     if abs(ratio - 1) < 0.005:
         return "1x"
     return f"{significant(ratio)}x fewer" if ratio > 1 else f"{significant(1 / ratio)}x more"
@@ -48,11 +48,11 @@ class Figure:
     """A figure of a row, and its column.
 
     Attributes:
-        key: in rows (`results.json`, `metrics.json`).
-        header: of the column.
-        write: the value as text.
-        measure: generated and reference clips, uint8 (N, T, H, W, 3) and (M, T, H, W, 3), to the value; None where
-            something else than clips gives it.
+        key: key in rows (`results.json`, `metrics.json`).
+        header: header of the column.
+        write: function from the value to text.
+        measure: function from generated and reference clips, uint8 (N, T, H, W, 3) and (M, T, H, W, 3), to the value;
+            None if the value does not come from clips.
     """
 
     key: str
@@ -80,18 +80,18 @@ def measure_figures(generated: np.ndarray, reference: np.ndarray) -> dict[str, f
 
 
 def number(row: Row, key: str) -> float | None:
-    """A row's figure; None where it is missing or not finite."""
+    """A row's figure; None if it is missing or not finite."""
     value = row.get(key)
     return None if value is None or not math.isfinite(value) else value
 
 
 def distance_names(rows: Sequence[Row]) -> set[str]:
-    """What the distances of the rows are called; more than one name: they are not comparable."""
+    """Names of the distances in the rows; if there are several, the distances are not comparable."""
     return {row["distance_name"] for row in rows if row.get("distance_name")}
 
 
 def columns(rows: Sequence[Row]) -> list[Figure]:
-    """The figures as columns of these rows, on which the unit of FLOPs and the name of the distance depend."""
+    """The figures as columns of these rows, which decide the unit of FLOPs and the name of the distance."""
     names = distance_names(rows)
     largest = max((number(row, "tflops") or 0.0 for row in rows), default=0.0)
     adapted = {}

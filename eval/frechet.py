@@ -8,7 +8,7 @@ from mobilevd.errors import UserError
 
 
 def _features(name: str, value: np.ndarray) -> np.ndarray:
-    """As float64 (n, d), or UserError."""
+    """Convert a value to float64 features (n, d); raises UserError if it cannot be."""
     array = np.asarray(value)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise UserError(f"Frechet distance: {name} must be real features (n, d), got {array.dtype} {array.shape}")
@@ -22,7 +22,7 @@ def _features(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def _factor(x: np.ndarray) -> np.ndarray:
-    """A factor R with R^T R = the covariance of x (n, d), of min(n, d) rows: (k, d)."""
+    """A factor R with R^T R = the covariance of x (n, d); R is (min(n, d), d)."""
     centred = (x - x.mean(axis=0)) / np.sqrt(x.shape[0] - 1)
     return np.asarray(np.linalg.qr(centred, mode="r"))
 
@@ -34,15 +34,15 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     covariances. With `S_x = A^T A` and `S_y = B^T B` the last trace is the nuclear norm of `A B^T`, for any n, m and d
     and without the square root of a (perhaps singular) matrix.
 
-    That part is then computed as a squared norm, `min over orthogonal Q of |A - Q B|_F^2` (orthogonal Procrustes),
+    The covariance part is computed as a squared norm, `min over orthogonal Q of |A - Q B|_F^2` (orthogonal Procrustes),
     attained at the polar factor of `A B^T`. A difference of large traces would leave a rounding error of about 1e-16
-    times those traces, of either sign; a sum of squares is never negative, and its error is that of the small thing
-    itself. Raises UserError for fewer than 2 samples, different d, NaN or infinity.
+    times those traces, of either sign; a sum of squares is never negative, and its error is relative to the result.
+    Raises UserError for fewer than 2 samples, different d, NaN or infinity.
     """
     x, y = _features("x", x), _features("y", y)
     if x.shape[1] != y.shape[1]:
         raise UserError(f"Frechet distance: x has {x.shape[1]} features per sample, y has {y.shape[1]}")
-    # One common power of two as the unit: squares of features of any size neither overflow nor vanish, exactly.
+    # A common power of two as the unit: squares of features of any size neither overflow nor vanish, exactly.
     largest = max(float(np.abs(x).max()), float(np.abs(y).max()))
     unit = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
     x, y = x / unit, y / unit

@@ -1,4 +1,4 @@
-"""I3D trained on Kinetics-400, as TorchScript: the network by which FVD is defined, and the only one called so here."""
+"""I3D trained on Kinetics-400, as TorchScript: the network that defines FVD, the only distance of that name here."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mobilevd.errors import UserError
 DEFAULT_FILE = "i3d_torchscript.pt"
 WHERE = "it is the detector of the StyleGAN-V FVD code (github.com/universome/stylegan-v), not shipped here"
 FEATURE_DIM = 400  # the logits over Kinetics-400's classes
-# I3D strides time by 8 and pools two steps at its end: fewer than 9 leave nothing to pool. Codes for FVD ask for 10.
+# I3D strides time by 8 and pools two steps at its end: fewer than 9 frames leave nothing to pool. FVD codes ask for 10.
 MIN_FRAMES = 10
 
 
 class I3DExtractor:
     """`i3d_torchscript.pt` as a feature extractor (see `eval.features.FeatureExtractor`).
 
-    The file resizes to 224x224 and scales to [-1, 1] itself, so it is handed 0..255 and told to (the convention of the
-    StyleGAN-V implementation of FVD, by which the published figures of recent video models are computed).
+    The file itself resizes to 224x224 and scales to [-1, 1]; its input is 0..255, and its options ask for both (the
+    convention of the StyleGAN-V implementation of FVD, which gives the published figures of recent video models).
     """
 
     distance_name = "FVD"
@@ -53,7 +53,7 @@ class I3DExtractor:
 
     @torch.inference_mode()
     def __call__(self, clips: np.ndarray) -> np.ndarray:
-        """uint8 (N, T, H, W, 3) -> float64 (N, 400). Raises UserError for another form or too few frames."""
+        """Map uint8 (N, T, H, W, 3) to float64 (N, 400). Raises UserError for another form or too few frames."""
         check_clips(clips, min_frames=MIN_FRAMES, what="clips for I3D")
         parts = []
         for start in range(0, len(clips), self.batch_size):

@@ -1,8 +1,8 @@
 """A small video encoder of our own, for the Frechet distance where I3D's weights are not at hand.
 
-It was trained to tell how a clip moves and what is wrong with it (`training/tiny/motion_encoder.py`), because features of
-an untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its distance is
-called FD-motion and never FVD: the two share the formula but not the scale.
+It was trained to recognise how a clip moves and what is wrong with it (`training/tiny/motion_encoder.py`), because
+features of an untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its
+distance is called FD-motion and never FVD: the two share the formula but not the scale.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MIN_FRAMES = 2  # with a single frame there is no motion to see
 
 @dataclass(frozen=True)
 class MotionEncoderConfig:
-    """What the network is and what it was made for; `config.json` holds exactly these fields."""
+    """Settings of the network and of its training; `config.json` holds exactly these fields."""
 
     name: str = "motion-encoder-v1"
     height: int = 32  # clips of another size are resized to this one first
@@ -43,8 +43,8 @@ class MotionEncoderConfig:
 class ConvBlock(nn.Module):
     """3x3x3 convolution, GroupNorm, SiLU.
 
-    No running statistics: a clip's features never depend on its batch. One group: the energy of fine detail relative
-    to coarse survives, and by it noise and blur are told.
+    There are no running statistics, so a clip's features never depend on its batch. There is one group, so the ratio of
+    fine to coarse detail survives, which reveals noise and blur.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int, int]) -> None:
@@ -57,7 +57,7 @@ class ConvBlock(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Clips (N, 3, T, H, W) in [-1, 1] -> features (N, feature_dim); over real clips their mean variance is 1."""
+    """A map from clips (N, 3, T, H, W) in [-1, 1] to features (N, feature_dim), of mean variance 1 over real clips."""
 
     feature_mean: Tensor  # (D,)
     feature_map: Tensor  # (D, D), see `training.tiny.motion_encoder.balance`
@@ -81,12 +81,12 @@ class MotionEncoder(nn.Module):
         self.register_buffer("feature_map", torch.eye(config.feature_dim))
 
     def bounded_features(self, clips: Tensor) -> Tensor:
-        """Features in (-1, 1) before they are balanced: what the training heads see."""
+        """Features in (-1, 1) before they are balanced: the input of the training heads."""
         n, c, t, h, w = clips.shape
-        # Pixel-unshuffle by hand on five dimensions: four pixels of each colour become channels.
+        # Pixel-unshuffle, written out for five dimensions: four pixels of each colour become channels.
         x = clips.reshape(n, c, t, h // 2, 2, w // 2, 2).permute(0, 1, 4, 6, 2, 3, 5)
         x = x.reshape(n, c * 4, t, h // 2, w // 2)
-        pooled = []  # of every block: noise and softness are seen early, motion late
+        pooled = []  # from every block: noise and softness are seen early, motion late
         for block in self.blocks:
             x = block(x)  # (N, C, T, H/4, W/4), from the third block on (N, C, T/2, H/8, W/8)
             spread = (x.var((2, 3, 4), correction=0) + 1e-6).sqrt()  # sqrt alone has an infinite slope at 0
@@ -106,7 +106,7 @@ class MotionEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path | str) -> MotionEncoder:
-        """Read what `save` wrote. Raises UserError if a file is missing or is not one of ours."""
+        """Read what `save` wrote; raises UserError if a file is missing or was not written by it."""
         folder = Path(folder)
         for file in ("config.json", "model.safetensors"):
             if not (folder / file).is_file():
@@ -124,7 +124,7 @@ class MotionEncoder(nn.Module):
 
 
 def to_model_input(clips: np.ndarray, height: int, width: int) -> Tensor:
-    """uint8 (N, T, H, W, 3) -> float (N, 3, T, height, width) in [-1, 1]; bilinear, antialiased if sizes differ."""
+    """Map uint8 (N, T, H, W, 3) to float (N, 3, T, height, width) in [-1, 1]; bilinear, antialiased if sizes differ."""
     x = to_float(torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 1, 4, 2, 3))  # (N, T, 3, H, W)
     if x.shape[-2:] != (height, width):
         frames = F.interpolate(x.flatten(0, 1), size=(height, width), mode="bilinear", antialias=True)
@@ -157,7 +157,7 @@ class MotionEncoderExtractor:
 
     @torch.inference_mode()
     def __call__(self, clips: np.ndarray) -> np.ndarray:
-        """uint8 (N, T, H, W, 3) -> float64 (N, feature_dim). Raises UserError for another form or a single frame."""
+        """Map uint8 (N, T, H, W, 3) to float64 (N, feature_dim); UserError for another form or a single frame."""
         check_clips(clips, min_frames=MIN_FRAMES)
         config = self.encoder.config
         parts = []

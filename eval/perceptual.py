@@ -1,4 +1,4 @@
-"""LPIPS between clips, where the weights of its backbone are at hand; it is never downloaded here."""
+"""LPIPS between clips, if the weights of its backbone are at hand; they are never downloaded here."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def find_backbone(path: Path | str | None = None) -> Path | None:
 
 
 def build_lpips(backbone: Path | str | None, seed: int = 0) -> nn.Module:
-    """LPIPS with AlexNet weights from `backbone`; None gives random weights, for trying the arithmetic alone.
+    """LPIPS with AlexNet weights from `backbone`; None gives random weights, only for testing the arithmetic.
 
     Raises UserError if the file does not hold torchvision's AlexNet.
     """
@@ -43,7 +43,7 @@ def build_lpips(backbone: Path | str | None, seed: int = 0) -> nn.Module:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # lpips calls torchvision by deprecated argument names
         torch.manual_seed(seed)
-        # pnet_rand keeps lpips from fetching the backbone; its weights are put in below.
+        # pnet_rand keeps lpips from downloading the backbone; its weights are loaded below.
         metric = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=backbone is not None, verbose=False)
         if backbone is None:
             for layer in metric.lins:  # trained weights are non-negative, or it would be no distance
@@ -82,7 +82,7 @@ def lpips_distance(metric: nn.Module, a: np.ndarray, b: np.ndarray, batch_size: 
 
 
 def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: Path | str | None = None) -> PerceptualDistance:
-    """Mean LPIPS (AlexNet) of clips a against b, or an unavailable figure with the reason."""
+    """Mean LPIPS (AlexNet) between clips a and b, or an unavailable figure with the reason."""
     file = find_backbone(backbone)
     if file is None:
         wanted = backbone if backbone is not None else Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE

@@ -1,4 +1,4 @@
-"""One evaluation: generated clips against reference clips, and everything of the procedure that changes the numbers."""
+"""One evaluation of generated against reference clips, and everything of the procedure that changes the numbers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from eval.figures import measure_figures
 from eval.frechet import frechet_distance
 from mobilevd.errors import UserError
 
-MAX_PSNR_DB = 100.0  # of identical frames, whose PSNR is infinite: JSON has no infinity
+MAX_PSNR_DB = 100.0  # given for identical frames, whose PSNR is infinite: JSON has no infinity
 VIDEO_SUFFIX = ".mp4"
 ReadVideo = Callable[[Path], np.ndarray]  # a file -> uint8 (T, H, W, 3)
 
 
 def first_frame_fidelity(generated: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
-    """How true frame 0 of clips (N, T, H, W, 3) is to the conditioning frames (N, H, W, 3), uint8 both.
+    """The fidelity of frame 0 of clips (N, T, H, W, 3) to the conditioning frames (N, H, W, 3), both uint8.
 
     Mean over clips of PSNR (dB, peak 255) and of SSIM (11x11 Gaussian window of deviation 1.5, as Wang et al. 2004).
     """
@@ -48,11 +48,11 @@ def evaluate_clips(
     fps: float | None = None,
     conditions: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Distance, the figures that clips give and the protocol of generated clips against reference clips.
+    """Distance, figures and protocol of generated clips against reference clips.
 
-    `generated` (N, T, H, W, 3), `reference` (M, T, H, W, 3), uint8; the figures are those of `eval.figures`. `conditions`
-    (N, H, W, 3), the frames that were animated, adds `first_frame` (PSNR and SSIM). Raises UserError if the sets differ in
-    frames or size: a distance between clips of two lengths compares the lengths.
+    `generated` is (N, T, H, W, 3), `reference` (M, T, H, W, 3), both uint8; the figures are those of `eval.figures`.
+    `conditions` (N, H, W, 3), the frames that were animated, adds `first_frame` (PSNR and SSIM). Raises UserError if
+    the sets differ in frames or size: a distance between clips of two lengths would compare the lengths.
     """
     check_clips(generated, min_frames=2, what="generated clips")
     check_clips(reference, min_frames=2, what="reference clips")
@@ -82,7 +82,7 @@ def evaluate_clips(
 
 
 def read_folder(folder: Path | str, read_video: ReadVideo) -> tuple[np.ndarray, list[Path]]:
-    """All .mp4 files of a folder in the order of their names: uint8 (N, T, H, W, 3), and the files.
+    """Read all .mp4 files of a folder in the order of their names: uint8 (N, T, H, W, 3), and the files.
 
     Raises UserError if the folder is missing or empty, or if a clip differs from the first in frames or size.
     """
@@ -112,7 +112,7 @@ def evaluate_folders(
     *,
     fps: float | None = None,
 ) -> dict[str, Any]:
-    """`evaluate_clips` of two folders of .mp4 files, read by `read_video` (which fixes frames, rate and size)."""
+    """Evaluate two folders of .mp4 files with `evaluate_clips`; `read_video` fixes frames, rate and size."""
     generated, _ = read_folder(generated_dir, read_video)
     reference, _ = read_folder(reference_dir, read_video)
     return evaluate_clips(generated, reference, extractor, fps=fps)

@@ -1,7 +1,8 @@
 """The cumulative table of a run (PAPER table 1, for the user's own model), in the terminal and as Markdown.
 
-Both are made from `results.json` alone. Of a row, `name` is asked for; a figure that is missing or null is shown as
-unavailable, with the reason from `row["unavailable"][key]` (or `results["unavailable"][key]` for all rows) where given.
+Both are made from `results.json` alone. A row must have `name`; a figure that is missing or null is shown as
+unavailable, with the reason from `row["unavailable"][key]` (or `results["unavailable"][key]` for all rows) if it is
+given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from eval.figures import Figure, Row, columns, distance_names, number
 from mobilevd.files import atomic_write_text
 
 NO_REASON = "not measured"
-# Columns of a terminal from which on the FLOPs per clip have a column of their own.
+# Terminal columns from which on the FLOPs per clip have a column of their own.
 WIDE = 110
 
 
@@ -28,7 +29,7 @@ def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
 
 
 def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Fill in `flops_ratio` against the first row, the base, where only `flops_per_clip` is given."""
+    """The rows with `flops_ratio` filled in, against the first row, the base, where only `flops_per_clip` is given."""
     base = number(rows[0], "flops_per_clip") if rows else None
     filled = []
     for row in rows:
@@ -41,17 +42,17 @@ def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
-    """The text of a figure, None where it is unavailable."""
+    """The text of a figure; None if it is unavailable."""
     value = number(row, column.key)
     if value is None:
         return None
     text = column.write(value)
-    # Two kinds of distance in one column: never a number without its name.
+    # With two kinds of distance in one column, each number carries its name.
     return f"{text} ({row.get('distance_name', 'unnamed')})" if column.key == "distance" and mixed_names else text
 
 
 def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distance") -> str:
-    """One line that says how the distance was taken, from the `protocol` of `evaluate_clips`."""
+    """The computation of the distance in one line, from the `protocol` of `evaluate_clips`."""
     p, parts = protocol, []
     if "generated_clips" in p and "reference_clips" in p:
         parts.append(f"{p['generated_clips']} generated against {p['reference_clips']} reference clips")
@@ -82,9 +83,9 @@ def render_table(
     protocol: Mapping[str, Any] | None = None,
     unavailable: Mapping[str, str] | None = None,
 ) -> None:
-    """Print the cumulative table, and below it the protocol and why a figure is unavailable.
+    """Print the cumulative table, and below it the protocol and the reasons for unavailable figures.
 
-    A column in which every figure is unavailable for one reason is left out; the line below says so.
+    A column in which every figure is unavailable for the same reason is left out; the line below says so.
     """
     common, rows = unavailable or {}, _with_ratios(rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(console.width >= WIDE)), pad_edge=False)
@@ -121,7 +122,7 @@ def _plain(text: Any) -> str:
 
 
 def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
-    """The cumulative table in Markdown; an unavailable figure is written in full, with its reason."""
+    """The cumulative table in Markdown; an unavailable figure is written out with its reason."""
     common, rows = unavailable or {}, _with_ratios(rows)
     shown = columns(rows)
     mixed = len(distance_names(rows)) > 1
@@ -133,12 +134,12 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
 
 
 def _listed(value: Any) -> Any:
-    """A mapping as "torch 2.13.0, executorch 1.5.1"; anything else as it is."""
+    """A mapping as "torch 2.13.0, executorch 1.5.1"; any other value unchanged."""
     return ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, Mapping) else value
 
 
 def _details(row: Row) -> list[str]:
-    """Notes and links of one row; `samples` maps a word to a path relative to the report."""
+    """Lines with the notes and links of one row; `samples` maps a word to a path relative to the report."""
     samples = ", ".join(f"[{name}](<{target}>)" for name, target in (row.get("samples") or {}).items())
     notes = row.get("notes")
     texts = [notes] if isinstance(notes, str) else list(notes or [])

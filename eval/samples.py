@@ -1,4 +1,4 @@
-"""Contact sheets: clips side by side, frame by frame, so that a viewer sees what moves where."""
+"""Contact sheets: clips side by side, frame by frame, to show what moves where."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def _wrap(text: str, font: Font, width: float) -> str:
-    """Break text between words so that no line is wider than `width`; a longer word keeps a line of its own."""
+    """Break text between words so that no line is wider than `width`; a longer word gets a line of its own."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width:
@@ -31,9 +31,9 @@ def _wrap(text: str, font: Font, width: float) -> str:
 
 
 def contact_sheet(rows: Sequence[np.ndarray], labels: Sequence[str], scale: int = 3) -> Image.Image:
-    """One row per clip, uint8 (T, H, W, 3): its label, then its frames, `scale` times as large, numbered from 0 on top.
+    """A sheet with one row per clip, uint8 (T, H, W, 3): its label, then its numbered frames, `scale` times as large.
 
-    Clips may differ in length; frames of one size are asked for. Raises UserError otherwise.
+    Clips may differ in length, but not in frame size. Raises UserError for other sizes, no clips, or missing labels.
     """
     if not rows or len(rows) != len(labels):
         raise UserError(
@@ -59,7 +59,7 @@ def contact_sheet(rows: Sequence[np.ndarray], labels: Sequence[str], scale: int 
         top = line + GAP + i * row_height
         draw.multiline_text((GAP, top), text, fill=INK, font=font, spacing=GAP)
         for t, frame in enumerate(clip):
-            # Nearest neighbour: the pixels that were made, not ones that smoothing made prettier.
+            # Nearest neighbour shows the pixels as they were made, without smoothing.
             large = Image.fromarray(frame).resize((w, h), Image.Resampling.NEAREST)
             sheet.paste(large, (margin + t * (w + GAP), top))
     return sheet

@@ -1,4 +1,4 @@
-"""What the faults are injected into: a genuine adbd, a small real bundle, and a witness of what truly ran."""
+"""The test bed for injected faults: a genuine adbd, a small real bundle, and a record of what truly ran."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from device_runner.devices.adb.survey import BASE
 from tests.device_runner.adb.world import Adbd, World
 from tests.device_runner.conftest import export_small_network, write_manifest
 
-WITNESSES = "/data/witness"  # on the device, beside everything that is ours
+WITNESSES = "/data/witness"  # on the device, outside our own folder
 WITNESS_SCRIPT = f"""#!/bin/sh
 mkdir -p {WITNESSES}
 w={WITNESSES}/$$
@@ -32,17 +32,17 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What became of one measurement."""
+    """The result of one measurement."""
 
     accepted: dict[str, Any] | None
-    """The measurement's JSON."""
+    """The measurement's JSON; None if none was accepted."""
     said: str
-    """The refusal, or the last line of progress."""
+    """The text of the refusal, or the last line of progress."""
     progress: list[str] = field(default_factory=list)
 
 
 class Bed:
-    """One device, one adb, and measurements on them, each a process of its own."""
+    """One device, one adb, and measurements on them, each in a process of its own."""
 
     def __init__(self, folder: Path, adb: str, size: str = "192m", unchecked: bool = False) -> None:
         self.folder, self.unchecked = folder, unchecked
@@ -86,7 +86,7 @@ class Bed:
         return found
 
     def settle(self) -> None:
-        """The device as before: reachable, with room, nothing running, no witnesses."""
+        """Restore the device: reachable, with free space, nothing running, no records of earlier runs."""
         self.world.link(up=True)
         self.sh(
             "rm -rf /data/filler; for p in /proc/[0-9]*; do grep -q ^ld-linux $p/comm && kill -KILL ${p#/proc/}; done"
@@ -98,7 +98,7 @@ class Bed:
 
 
 class Measuring:
-    """A measurement under way, or several of them one after the other."""
+    """A measurement in progress; it may be started several times in succession."""
 
     def __init__(self, bed: Bed, bundle: Path, fresh: bool) -> None:
         self.bed, self.bundle, self.fresh = bed, bundle, fresh
@@ -130,7 +130,7 @@ class Measuring:
             self.changed.notify_all()
 
     def wait_for(self, phase: str) -> None:
-        """Until a line of progress begins so, or the process ends."""
+        """Wait until a line of progress begins with `phase`, or the process ends."""
         with self.changed:
             self.changed.wait_for(
                 lambda: any(line.startswith(phase) or line == "" for line in self.lines), timeout=GIVE_UP_S
@@ -150,7 +150,7 @@ class Measuring:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """Of the small network; writes it, too."""
+    """Write the manifest of the small network, and return it."""
     shapes = {"image": [1, 3, 16, 16], "scale": [1, 8, 1, 1], "latents": [1, 4, 16, 16]}
 
     def tensor(name: str) -> dict[str, Any]:

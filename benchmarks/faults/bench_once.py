@@ -1,6 +1,6 @@
-"""One measurement in a process of its own, which a fault may kill; progress on stdout, the result in a file.
+"""One measurement in a process of its own, which a fault may kill; progress goes to stdout, the result to a file.
 
-python -m benchmarks.faults.bench_once ADB SERIAL BUNDLE RUNNER RESULT
+python -m benchmarks.faults.bench_once ADB SERIAL BUNDLE WITNESS RESULT [--unchecked]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WITNESS = "witness.sh"
 
 
 def with_witness(deployment: Deployment, script: Path) -> Deployment:
-    """The same runner, started by a script that keeps what it printed where no bench looks."""
+    """The same runner, started by a script that keeps a copy of its output in a place that no measurement reads."""
     return replace(
         deployment,
         command=("sh", f"{FILES}/{RUNNER}/{WITNESS}", *deployment.command),
@@ -37,7 +37,7 @@ def with_witness(deployment: Deployment, script: Path) -> Deployment:
 
 
 def believe_everything() -> None:
-    """Take whatever samples and outputs there are."""
+    """Switch the checks off: accept any samples and outputs."""
     import device_runner.measure.measure
     from device_runner.measure.outputs import psnr_db
 

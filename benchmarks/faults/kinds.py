@@ -1,7 +1,7 @@
-"""The faults: what each does to a measurement under way, or to what lies ready for it.
+"""The faults, each an action on a measurement in progress, or on the files for it.
 
-A fault under way waits until there is something for it to hit, on the device itself where it can, then until a random
-moment, and returns how many things it hit: 0 means that the measurement was over, and that nothing was tried.
+A fault during a measurement waits until there is something for it to hit, on the device itself if possible, then until
+a random moment, and returns the number of things it hit. 0 means that the measurement was over and nothing was tried.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from benchmarks.faults.bench_once import PROTOCOL
 from device_runner.devices.adb.survey import BASE
 from tests.device_runner.conftest import write_manifest
 
-PHASES = ("looking", "starting", "running", "running", "running", "fetching")  # most of the time it runs
+PHASES = ("looking", "starting", "running", "running", "running", "fetching")  # a measurement runs most of the time
 PUSHING = ("pushing", "pushing", "checking")
-"""Phases besides, when the device has none of the files."""
+"""Additional phases, when the device has none of the files."""
 SHORT_S = 0.2
-"""Every phase but `running` takes about so long."""
+"""Approximate duration of every phase but `running`."""
 TIMED = f"{BASE}/runs/*/logs/timed.stdout"
 OUTPUT = f"{BASE}/runs/*/steps/timed/output_0.bin"
 RUNNERS = "for p in /proc/[0-9]*; do grep -q ^ld-linux $p/comm 2>/dev/null && {} && echo hit; done"
 
 
 def at_random_point(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """Wait until some moment of some phase; returns whether the measurement was still under way."""
+    """Wait until a random moment of a random phase; return 1 if the measurement was still in progress, else 0."""
     phase = rng.choice(PHASES + PUSHING if measuring.fresh else PHASES)
     if phase == "running":
         while_timed(bed, measuring, rng)
@@ -43,19 +43,19 @@ def at_random_point(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
 
 
 def while_timed(bed: Bed, measuring: Measuring, rng: random.Random) -> None:
-    """Wait until some moment of the timed runs."""
+    """Wait until a random moment of the timed runs."""
     measuring.wait_for("starting")
     wait_on_device(bed, f"[ -s {TIMED} ]")
     time.sleep(rng.uniform(0, PROTOCOL.min_seconds))
 
 
 def wait_on_device(bed: Bed, condition: str) -> None:
-    """Until a shell condition holds there, for five seconds at most."""
+    """Wait until a shell condition holds on the device, for five seconds at most."""
     bed.sh(f"i=0; until {condition} 2>/dev/null || [ $i -ge 500 ]; do sleep 0.01; i=$((i + 1)); done")
 
 
 def hits(bed: Bed, command: str) -> int:
-    """How often a command on the device said `hit`."""
+    """Number of times that a command on the device printed `hit`."""
     return bed.sh(command).count("hit")
 
 
@@ -105,7 +105,7 @@ def runner_paused(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
 
 
 def job_killed(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """The script that runs the steps, not the step itself."""
+    """Kill the script that runs the steps, not the step itself."""
     while_timed(bed, measuring, rng)
     return hits(bed, f"for f in {BASE}/runs/*/pid; do read -r pid rest < $f && kill -KILL $pid && echo hit; done")
 
@@ -119,7 +119,7 @@ def disk_fills(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
 
 
 def stored_file_corrupted(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """One byte in the middle of every file in the store; now, or found there by the next measurement."""
+    """Overwrite one byte in the middle of every file in the store; this measurement notices it, or the next one."""
     hit = at_random_point(bed, measuring, rng)
     command = "printf X | dd of=$f bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null && echo hit"
     return hit and hits(bed, f"for f in {BASE}/files/*; do size=$(stat -c %s $f) && {command}; done")
@@ -136,14 +136,14 @@ def run_folder_removed(bed: Bed, measuring: Measuring, rng: random.Random) -> in
 
 
 def log_cut(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """As a full disk or a lost page would leave it."""
+    """Cut the log, as a full disk or a lost page would leave it."""
     while_timed(bed, measuring, rng)
     cut = f"size=$(stat -c %s $f) && truncate -s $((size * {rng.randrange(100)} / 100)) $f && echo hit"
     return hits(bed, f"for f in {TIMED}; do [ -s $f ] && {cut}; done")
 
 
 def line_lost(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """One sample vanishes from the finished log, before it is fetched."""
+    """Remove one sample from the finished log, before it is fetched."""
     measuring.wait_for("starting")
     wait_on_device(bed, f"grep -q done {TIMED}")
     command = f"sed -i '{rng.randrange(4, 15)}d' $f && echo hit"
@@ -158,7 +158,7 @@ def output_damaged(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
 
 
 def exit_code_forged(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """The runner dies, and something says that all went well."""
+    """Kill the runner, and forge a record that all went well."""
     while_timed(bed, measuring, rng)
     forge = f"for d in {BASE}/runs/*; do echo 0 > $d/logs/timed.exit; date +%s > $d/finished; done"
     return hits(bed, f"{RUNNERS.format('kill -KILL ${p#/proc/}')}; {forge}")
@@ -171,7 +171,7 @@ def phone_restarts(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
 
 
 def host_killed(bed: Bed, measuring: Measuring, rng: random.Random) -> int:
-    """And the same command given again."""
+    """Kill the measuring process, and give the same command again."""
     hit = at_random_point(bed, measuring, rng)
     measuring.process.kill()
     measuring.process.wait()
@@ -213,7 +213,7 @@ DURING: dict[str, During] = {
 
 
 def wrong_reference(bundle: Path, bed: Bed, rng: random.Random) -> None:
-    """The bundle's reference is that of another model."""
+    """Change the bundle's reference, as if it were that of another model."""
     file = bundle / "reference" / "unet.latents.bin"
     values = np.fromfile(file, np.float32)
     values[rng.randrange(len(values))] += 0.01
@@ -222,7 +222,7 @@ def wrong_reference(bundle: Path, bed: Bed, rng: random.Random) -> None:
 
 
 def wrong_input(bundle: Path, bed: Bed, rng: random.Random) -> None:
-    """Inputs and reference do not belong together."""
+    """Change an input, so that inputs and reference do not belong together."""
     file = bundle / "reference" / "unet.image.bin"
     values = np.fromfile(file, np.float32)
     values[rng.randrange(len(values))] += 0.5
@@ -232,4 +232,4 @@ def wrong_input(bundle: Path, bed: Bed, rng: random.Random) -> None:
 
 Before = Callable[[Path, Bed, random.Random], None]
 BEFORE: dict[str, Before] = {function.__name__: function for function in (wrong_reference, wrong_input)}
-"""Done to the bundle beforehand; nothing right can come of any."""
+"""Faults done to the bundle beforehand; no result can be right after any of them."""

@@ -1,1 +1,1 @@
-"""What the speed benchmarks share: the model that is measured, the engines that run it, and the machine's own speed."""
+"""The shared parts of the speed benchmarks: the model that is measured, its engines, and the machine's own speed."""

@@ -1,6 +1,6 @@
-"""The engines: each makes ready what it runs, and then runs it once per call.
+"""The engines: each prepares what it runs, and then runs it once per call.
 
-A turn of any engine is the same: one evaluation that does not count, then `TIMED` that do; their median is the sample.
+A turn is the same for all: one evaluation that does not count, then `TIMED` that do; their median is the sample.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ TIMED = 2
 
 
 class Skipped(Exception):
-    """This engine cannot be had here; the message says why."""
+    """An engine that is not available here; the message says why."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that is ready.
+    """A prepared engine.
 
     Attributes:
-        output: what it makes of the work's inputs.
-        turn: one turn, in milliseconds.
-        notes: what making it ready took, and what came out, for the record.
-        exact: it computes in float32, so its output must be diffusers' own but for rounding.
+        output: its output for the work's inputs.
+        turn: function that runs one turn and returns milliseconds.
+        notes: figures of its preparation, for the record.
+        exact: True if it computes in float32, so that its output must equal diffusers' except for rounding.
     """
 
     output: Tensor
@@ -63,10 +63,10 @@ def in_process(run: Callable[[], Tensor], **notes: Any) -> Engine:
 
 
 def _lowered(work: Work, target: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Our program as a bundle; its file, and what the manifest says of it."""
+    """Lower our program into a bundle; return its file and figures from the manifest."""
     chosen, precision = parse_target(target)
     items = [Item(work.program, precision)]
-    # random weights lose more to eight bits than trained ones: the figure is told, nothing is refused for it
+    # Random weights lose more to eight bits than trained ones: the loss is recorded, but nothing is refused for it.
     model = describe_model(work.unet, work.ours.settings, None)
     manifest = write_bundle(items, chosen, folder, name="benchmark", model=model, allow_low_parity=precision != "fp32")
     entry = manifest.programs[work.program.name]
@@ -98,7 +98,7 @@ def compiled(work: Work, folder: Path, frozen: bool) -> Engine:
     """diffusers' module by torch.compile (inductor).
 
     Args:
-        frozen: the weights are constants, so inductor stores them packed for oneDNN; what is meant for inference.
+        frozen: treat the weights as constants, so that inductor stores them packed for oneDNN; meant for inference.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.utils import fresh_cache
@@ -150,4 +150,4 @@ MAKERS: dict[str, Callable[[Work, Path, int], Engine]] = {
     "onnxruntime": onnx_of_diffusers,
     "onnxruntime, ours": onnx_of_ours,
 }
-"""All engines by name; the first is what the others are compared with."""
+"""Name -> engine; all others are compared with the first."""

@@ -1,4 +1,4 @@
-"""The machine itself: what it is, and how fast it multiplies matrices."""
+"""The machine itself: its description, and its speed at multiplying matrices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GEMM_REPEATS = 2
 
 
 def gemm_gflops() -> float:
-    """10^9 operations per second of square float32 products at torch's number of threads, the best of several sizes."""
+    """Best 10^9 operations per second over square float32 products of several sizes, with torch's number of threads."""
     best = 0.0
     for size in GEMM_SIZES:
         a, b = torch.randn(size, size), torch.randn(size, size)
@@ -28,7 +28,7 @@ def gemm_gflops() -> float:
 
 
 def describe() -> dict[str, Any]:
-    """The processor's name, its cores, the system, how busy it was just now, and torch's kernels."""
+    """The processor's name, its cores, the system, its load just now, and torch's kernels."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
@@ -40,7 +40,7 @@ def describe() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name from /proc/cpuinfo, else what Python's platform module reports."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -31,7 +31,7 @@ QUICK: dict[str, Any] = {
 }
 FRAMES, HEIGHT, WIDTH, SIGMA = 14, 32, 64, 700.0
 SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES, SIGMA)
-CALIBRATION = 2  # inputs; ranges of activations change no latency
+CALIBRATION = 2  # number of inputs; the ranges of activations do not affect latency
 
 
 class OneStepDiffusers(nn.Module):
@@ -57,8 +57,8 @@ class Work:
 
     Attributes:
         ours, theirs: eager generators.
-        program: the folded one, to be lowered.
-        inputs: by name, for all of them.
+        program: the folded generator, to be lowered.
+        inputs: inputs by name, the same for all.
     """
 
     unet: SpatioTemporalUNet
@@ -74,7 +74,7 @@ def random_inputs() -> dict[str, Tensor]:
 
 
 def make_work(quick: bool, folder: Path) -> Work:
-    """Random weights from a fixed seed; diffusers reads them from `folder`."""
+    """Work with random weights from a fixed seed; diffusers reads them from `folder`."""
     torch.manual_seed(0)
     unet = SpatioTemporalUNet(**(QUICK if quick else MEDIUM)).eval()
     unet.save_svd(folder / "unet")
