@@ -1,4 +1,4 @@
-"""The ground: model, diffusion, codecs, transforms, configuration; and the roof over all rooms: commands and pipeline."""
+"""The lowest layer (model, diffusion, codecs, transforms, configuration) and the highest (commands, pipeline)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["SpatioTemporalUNet", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Looked up on first use: torch takes seconds, and `mobilevd --help` has no use for it.
+    # Imported on first use: torch takes seconds, and `mobilevd --help` does not need it.
     if name == "SpatioTemporalUNet":
         from mobilevd.model.unet import SpatioTemporalUNet
 

@@ -1,8 +1,8 @@
-"""The one exception for a user's mistake: the command line prints its text alone, without a traceback."""
+"""The exception for a user's mistake: the command line prints its text alone, without a traceback."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
     The text is one clear line: what is wrong, where (file, key, line), and what would be right.
     """

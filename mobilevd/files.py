@@ -1,4 +1,4 @@
-"""Writing that is never seen half done: everything is written beside its place and renamed into it."""
+"""Atomic writing: every file and folder is written beside its place and renamed into it, never seen half done."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mobilevd.errors import UserError
 def disk_full_is_a_user_error(path: Path) -> Iterator[None]:
     """Turn "no space left on device" from anywhere inside into one clear line that names `path`.
 
-    Libraries that write for us (safetensors, PyAV, ExecuTorch) wrap the operating system's error in exceptions of
-    their own, so the text is looked at where the error number is lost.
+    Libraries that write for us (safetensors, PyAV, ExecuTorch) wrap the operating system's error in exceptions of their
+    own, so the text is searched where the error number is lost.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def disk_full_is_a_user_error(path: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or a folder to the disk, so that the rename after it cannot outlive its content."""
+    """Flush a file or a folder to the disk, so that a crash after the rename cannot lose its content."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -44,13 +44,13 @@ def _sync(path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name in the folder of `path` that no finished file has; readers ignore names that start with `.tmp-`."""
+    """Return a name in the folder of `path` that no finished file has; readers ignore names that start with `.tmp-`."""
     return path.parent / f".tmp-{os.getpid()}-{path.name}"
 
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Give a temporary name to write to; on success it becomes `path`, on failure it is removed.
+    """Yield a temporary name to write to; on success it becomes `path`, on failure it is removed.
 
     The temporary name keeps the suffix, for writers that choose the format by it.
     """
@@ -73,7 +73,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Give a temporary folder to fill; on success it takes the place of `path`, on failure it is removed.
+    """Yield a temporary folder to fill; on success it takes the place of `path`, on failure it is removed.
 
     A folder cannot replace a full one in one step: an old `path` is renamed aside first and deleted afterwards. A kill
     between the two renames leaves the old folder as `.old-NAME`, which `recover_folder` puts back.
@@ -103,7 +103,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def recover_folder(path: Path | str) -> None:
-    """Undo what a kill inside `atomic_folder` left: put the old folder back, or delete it if the new one is in place."""
+    """Repair what a kill inside `atomic_folder` left: restore the old folder, or delete it if the new one is there."""
     path = Path(path)
     old = path.parent / f".old-{path.name}"
     if old.exists():
@@ -122,12 +122,12 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:
-    """`atomic_write_bytes` of UTF-8 text."""
+    """Write UTF-8 text as `atomic_write_bytes` does."""
     atomic_write_bytes(path, text.encode())
 
 
 def atomic_write_json(path: Path | str, value: Any) -> None:
-    """`atomic_write_text` of indented JSON; NaN and infinity are refused, as other readers of JSON do."""
+    """Write indented JSON as `atomic_write_text` does; NaN and infinity are refused, as other readers of JSON do."""
     atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Pixels as the model sees them: between uint8 and [-1, 1], a picture's file, and the noise that a clip starts from."""
+"""Pixels: conversion between uint8 and [-1, 1], reading of picture files, and the noise that a clip starts from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def frames_to_tensor(frames: np.ndarray) -> Tensor:
 
 
 def tensor_to_frames(frames: Tensor) -> np.ndarray:
-    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3); what lies outside is clipped."""
+    """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3); values outside are clipped."""
     pixels = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return pixels.movedim(-3, -1).cpu().numpy()
 
@@ -49,6 +49,6 @@ def read_picture(path: Path, height: int, width: int) -> Tensor:
 
 
 def starting_noise(seed: int, *shape: int) -> tuple[Tensor, torch.Generator]:
-    """The clip's noise (1, T, C, h, w), the first draw of a seed; the picture's augmentation is the generator's next."""
+    """The clip's noise (1, T, C, h, w), a seed's first draw, and the generator, for the picture's augmentation next."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn((1, *shape), generator=generator), generator

@@ -1,4 +1,4 @@
-"""Codecs: between frames and latents, and from a conditioning image to its embedding."""
+"""Codecs: frames to latents and back, and a conditioning image to its embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a codec is: the maps of SVD around the UNet, and the numbers the UNet must know about them."""
+"""The contract of a codec: SVD's maps around the UNet, and the sizes and factors that the UNet must know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which codec lies in a folder."""
+"""The loader of codecs, which picks the class by what lies in the folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ SVD_FOLDERS = ("vae", "image_encoder", "feature_extractor")
 
 
 def load_codec(folder: Path | str) -> Codec:
-    """The codec in `folder`, frozen and in evaluation mode, chosen by what lies there.
+    """Return the codec in `folder`, frozen and in evaluation mode; its class follows from what lies there.
 
-    A diffusers SVD folder (`vae/`, `image_encoder/`, `feature_extractor/`) gives `SVDCodec`, a folder of this
-    project (`config.json` with "codec": "tiny", `model.safetensors`) gives `TinyCodec`. UserError for
-    anything else.
+    A diffusers SVD folder (`vae/`, `image_encoder/`, `feature_extractor/`) gives `SVDCodec`, a folder of this project
+    (`config.json` with "codec": "tiny", `model.safetensors`) gives `TinyCodec`. UserError for anything else.
     """
     folder = Path(folder)
     if all((folder / part).is_dir() for part in SVD_FOLDERS):
         from mobilevd.codecs.svd import (
             SVDCodec,
-        )  # transformers takes a second to import: only where CLIP is used
+        )  # only where CLIP is used: transformers takes a second to import
 
         return SVDCodec.from_pretrained(folder)
     if _codec_name(folder / CONFIG_NAME) == TinyCodec.name:

@@ -89,7 +89,7 @@ class SVDCodec(Codec):
 
 
 def _load(model_class: Any, part: Path) -> Any:
-    """Load one part strictly, from safetensors only; the fp16 variant serves where it is alone."""
+    """Load one part strictly, from safetensors only; take the fp16 variant if there is no other."""
     weights = [file.name for file in part.glob("*.safetensors")]
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
     try:

@@ -24,17 +24,17 @@ THUMBNAIL = (4, 8)  # rows, columns: the 1:2 shape of the tiny configuration's p
 class TinyCodec(Codec):
     """Small convolutional autoencoder (factor 4), with a thumbnail in place of CLIP's image embedding.
 
-    The embedding is a stand-in and no more: the area average of the image on a grid of 4 x 8 cells, its 96
-    RGB values in [-1, 1]. It says what is roughly where, not what it means. With an SVD folder the real CLIP
-    is used (`SVDCodec`).
+    The embedding is a stand-in and no more: the area average of the image on a grid of 4 x 8 cells, its 96 RGB values
+    in [-1, 1]. It says what is roughly where, not what it means. With an SVD folder the real CLIP is used (`SVDCodec`).
 
-    The width is one number because `AutoencoderTiny` keeps it through its strided convolutions. No residual
-    block runs at full resolution: there each would cost as much as the rest of the decoder together.
+    The width is one number because `AutoencoderTiny` keeps it through its strided convolutions. No residual block runs
+    at full resolution: there each would cost as much as the rest of the decoder together.
 
     Args:
-        width: channels of all hidden layers. encoder_blocks: residual blocks at full, half and quarter
-        resolution. decoder_blocks: residual blocks at quarter, half and full resolution. scaling_factor,
-        latent_shift: measured on data (training/tiny/codec.py); scaled = (unscaled - shift) * factor.
+        width: channels of all hidden layers.
+        encoder_blocks: residual blocks at full, half and quarter resolution.
+        decoder_blocks: residual blocks at quarter, half and full resolution.
+        scaling_factor, latent_shift: measured on data (training/tiny/codec.py); scaled = (unscaled - shift) * factor.
     """
 
     name = "tiny"
@@ -111,7 +111,7 @@ class TinyCodec(Codec):
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> TinyCodec:
-        """Read what `save_pretrained` wrote: frozen, for evaluation. UserError names the file at fault."""
+        """Load what `save_pretrained` wrote, frozen and in evaluation mode. UserError names the file at fault."""
         folder = Path(folder)
         try:
             config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))

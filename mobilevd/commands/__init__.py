@@ -1,1 +1,1 @@
-"""The commands of `mobilevd`, one file each; those that measure start without torch."""
+"""The commands of `mobilevd`, one file each; the commands that measure start without importing torch."""

@@ -1,4 +1,4 @@
-"""`mobilevd bench`: from options to measurements, tables and files."""
+"""`mobilevd bench`: measures bundles on devices, prints tables and writes files."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from mobilevd.files import atomic_write_json
 
 FAILED, INTERRUPTED = 1, 130
 ONE_AT_A_TIME = threading.Lock()
-"""For reading traces: ExecuTorch's reader prints as it pleases, and keeping it quiet is done for the whole process."""
+"""Lock for reading traces: ExecuTorch's reader prints as it likes, and silencing it affects the whole process."""
 
 
 def choose_protocol(name: str, minutes: float | None, settings: Mapping[str, Any]) -> Protocol:
-    """The named protocol with the settings that are not None in place of its own.
+    """Return the named protocol, with the settings that are not None in place of its own.
 
-    A protocol that was changed is no longer the one of that name, but for what every device needs to be told (threads,
-    cores, how to load) and the limits of waiting.
+    A changed number of warm-up or timed iterations becomes part of the protocol's name. Settings that every device
+    needs (threads, cores, how to load) and limits of waiting leave the name as it is.
     """
     protocol = named_protocol(name)
     if minutes is not None:
@@ -67,9 +67,9 @@ def bench_bundles(
     files: BenchFiles | None = None,
     console: Console | None = None,
 ) -> int:
-    """Measure, print the table and write the files; returns the exit code.
+    """Measure, print the table and write the files; return the exit code.
 
-    Raises `RunnerError` or `UserError` for what stands in the way of all of it.
+    Raises `RunnerError` or `UserError` for what prevents all measurements.
     """
     console, files = console or PipeConsole(), files or BenchFiles()
     files.check()
@@ -108,9 +108,9 @@ def _tracing(
     programs: Sequence[str],
     runner: str | None,
 ) -> AfterMeasurement:
-    """After each measurement take a trace on the same device, and read it with the bundle's places.
+    """Return a callback that traces a program on its device after its measurement, and reads the bundle's origins.
 
-    Raises `RunnerError` now for a runner that cannot trace, rather than after the first measurement.
+    Raises `RunnerError` at once for a runner that cannot trace, not after the first measurement.
     """
     for bundle in bundles:
         for device in devices:
@@ -138,7 +138,7 @@ def _tracing(
 
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
-    """A cancelled job and a closed terminal must not leave a program running, on this host or on a phone."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C: a cancelled job must leave no program running, here or on a phone."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -161,7 +161,7 @@ def bench_blocks(
     table: Path | None,
     console: Console | None = None,
 ) -> None:
-    """The latency table of a model's blocks on one device, or a prediction from a table that was saved."""
+    """Measure the latency table of a model's blocks on one device, or predict a latency from a saved table."""
     from mobilevd.commands.block_display import print_block_table, print_prediction
     from mobilevd.commands.block_table import block_table, predict_file
 

@@ -1,4 +1,4 @@
-"""Where `mobilevd bench` writes its results beside the terminal."""
+"""The files that `mobilevd bench` writes besides its output in the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mobilevd.files import atomic_file, atomic_write_text
 
 @dataclass(frozen=True)
 class BenchFiles:
-    """Each is optional; an old file stays as it is until the new one is whole."""
+    """Paths of the files, each optional; an old file stays as it is until the new one is complete."""
 
     json: Path | None = None
     csv: Path | None = None
@@ -25,11 +25,11 @@ class BenchFiles:
     html: Path | None = None
 
     def given(self) -> list[Path]:
-        """Those that were asked for."""
+        """The files that were asked for."""
         return [file for file in (self.json, self.csv, self.samples_csv, self.html) if file is not None]
 
     def check(self) -> None:
-        """Raises `UserError` where a file cannot be written: better before measuring than after."""
+        """Raise `UserError` if a file cannot be written, before measuring rather than after."""
         seen: set[Path] = set()
         for file in self.given():
             if file.is_dir():
@@ -40,7 +40,7 @@ class BenchFiles:
             check_writable(file)
 
     def write(self, report: Mapping[str, Any]) -> list[Path]:
-        """Write those that were asked for, each whole or not at all, and name them."""
+        """Write the files that were asked for, each completely or not at all, and return their paths."""
         if self.json is not None:
             # On one line: a long run has a million samples.
             atomic_write_text(self.json, json_format.dumps(report, allow_nan=False) + "\n")
@@ -52,7 +52,7 @@ class BenchFiles:
 
 
 def check_writable(file: Path) -> None:
-    """Raises `UserError` if the file's folder cannot be made or written to."""
+    """Raise `UserError` if the file's folder cannot be made or written to."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=file.parent):

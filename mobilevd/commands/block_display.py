@@ -1,4 +1,4 @@
-"""What a latency table of blocks, and a prediction from one, show in the terminal."""
+"""Latency tables of blocks, and predictions from them, in the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOP = 12
 
 
 def print_block_table(table: Mapping[str, Any], console: Console) -> None:
-    """The rows, the sum beside the whole, and what each temporal block would save."""
+    """Print the rows, their sum beside the whole model, and the saving from deleting each temporal block."""
     title = f"blocks of {table['model']} on {table['device']['name']}, {table['precision']}"
     console.print(_rows(title, table["rows"], with_times=True))
     by_round = ", ".join(f"{error:+.1f}" for error in table["error_percent_by_round"])
@@ -28,7 +28,7 @@ def print_block_table(table: Mapping[str, Any], console: Console) -> None:
 
 
 def print_prediction(prediction: Mapping[str, Any], console: Console) -> None:
-    """The predicted latency, what the table lacks, and what each temporal block would save."""
+    """Print the predicted latency, what the table lacks, and the saving from deleting each temporal block."""
     title = f"{prediction['model']} by the blocks of {prediction['table_of']}, {prediction['precision']}"
     console.print(_rows(title, prediction["rows"], with_times=True))
     where = prediction["device"]["name"]

@@ -1,4 +1,4 @@
-"""The rows of a latency table: a model's blocks, those that are equal together, and what sums of them say."""
+"""The rows of a latency table: a model's blocks, equal ones counted together, and figures from sums of rows."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def read_program(model: Path) -> tuple[Program, OneStepSettings]:
 
 
 def model_name(model: Path) -> str:
-    """Of a model folder, for tables: in a run, where all are called `model`, the stage's."""
+    """The name of a model folder in tables; in a run, where every folder is called `model`, the stage's name."""
     folder = model.resolve()
     return folder.parent.name if folder.name == "model" else folder.name
 
 
 def cut_program(program: Program) -> list[Piece]:
-    """The program in blocks; UserError if XNNPACK does not have all of its operators."""
+    """Cut the program into blocks; UserError if XNNPACK does not have all of its operators."""
     return cut(program.graph(phone_form=True))
 
 
 def rows_of(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
-    """A row per distinct block, in the order in which they first run, with where it occurs; without times."""
+    """One row per distinct block, in the order in which they first run, with its occurrences; without times."""
     rows: dict[str, dict[str, Any]] = {}
     for piece in pieces:
         row = rows.setdefault(
@@ -56,7 +56,7 @@ def rows_of(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
 
 
 def with_times(row: Mapping[str, Any], measured_ms: float, call_ms: float) -> dict[str, Any]:
-    """A row with its time, less what calling any program costs."""
+    """Return a row with its time, minus the cost of calling any program."""
     ms = max(measured_ms - call_ms, 0.0)
     return {
         **row,
@@ -68,16 +68,16 @@ def with_times(row: Mapping[str, Any], measured_ms: float, call_ms: float) -> di
 
 
 def predicted_ms(rows: Iterable[Mapping[str, Any]], call_ms: float) -> float:
-    """Of one evaluation: one call, and every block."""
+    """The predicted latency of one evaluation, in ms: one call, and every block."""
     return call_ms + sum(row["total_ms"] for row in rows)
 
 
 def temporal_savings(
     pieces: Iterable[Piece], rows: Sequence[Mapping[str, Any]], total_ms: float | None
 ) -> list[dict[str, Any]]:
-    """What deleting each temporal block would save, the dearest first: ms, share of `total_ms`, parameters, FLOPs.
+    """The saving from deleting each temporal block, largest first: ms, share of `total_ms`, parameters, FLOPs.
 
-    Blocks that are not in `rows` are left out. `total_ms` None: it is not known, and neither are the shares.
+    Blocks that are not in `rows` are left out. Without a known `total_ms` the shares are None.
     """
     ms_of = {row["key"]: row["ms"] for row in rows}
     found: dict[str, dict[str, Any]] = {}
@@ -96,7 +96,7 @@ def temporal_savings(
 
 
 def check_table(table: Any, kind: str, version: int, where: str) -> None:
-    """Raise UserError unless `table` is a saved latency table that this program reads."""
+    """Raise UserError unless `table` is a saved latency table of the given kind and version."""
     if not isinstance(table, Mapping) or table.get("kind") != kind:
         raise UserError(
             f"{where}: not a latency table of blocks (kind {kind}); `mobilevd bench --blocks MODEL --json FILE` writes one"

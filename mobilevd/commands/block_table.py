@@ -1,8 +1,8 @@
 """The latency table: each distinct block of a UNet measured on a device as a program of its own.
 
-Summed over a model's blocks it predicts the model's latency on that device, also of a model that was never exported: with
-other temporal blocks kept, or of another number of layers. How well it does is measured along with it, on the model
-that the blocks are from.
+The sum over a model's blocks predicts the model's latency on that device, even if the model was never exported: one
+that keeps other temporal blocks, or has another number of layers. The prediction's error is measured along with it, on
+the model that the blocks are from.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KIND, PREDICTION = "block-latency-table", "block-latency-prediction"
 TARGET = "executorch-xnnpack"
 WHOLE, CALL = UNET, "call"
 ROUNDS = 3
-"""Blocks and the whole are measured in turns, so that a device that slows down slows both."""
+"""Rounds of measurement: blocks and the whole take turns, so that a device that slows down slows both."""
 
 
 class _Double(nn.Module):
@@ -59,7 +59,7 @@ class _Double(nn.Module):
 
 @dataclass
 class _Samples:
-    """What one program took, round by round."""
+    """The samples of one program, round by round."""
 
     rounds: list[list[float]] = field(default_factory=list)
     last: Measurement | None = None
@@ -84,20 +84,20 @@ def block_table(
     adb: str | None = None,
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """Measure a model folder's distinct blocks and the whole model on a device, in turns; the outputs of all are verified.
+    """Measure a model folder's distinct blocks and the whole model on a device in turns, and verify the outputs of all.
 
-    In other precisions than fp32 a block converts its inputs and outputs, which the whole does not do between blocks: the
-    sum is then too high.
+    In precisions other than fp32 each block converts its inputs and outputs, which the whole model does not do between
+    blocks, so the sum is too high.
 
     Args:
         device: `host`, `adb` or `adb:SERIAL`.
         out: JSON file to write the table to.
-        precision: of the target executorch-xnnpack.
+        precision: a precision of the target executorch-xnnpack.
         adb: the adb program.
 
     Returns:
-        The table, ready for JSON: `rows`, `call_ms` (what calling any program costs, in no row's `ms`), `predicted_ms`,
-        `measured_ms`, `error_percent` and what each temporal block costs (`temporal_blocks`).
+        The table, ready for JSON: `rows`, `call_ms` (the cost of calling any program, not part of any row's `ms`),
+        `predicted_ms`, `measured_ms`, `error_percent` and the cost of each temporal block (`temporal_blocks`).
 
     Raises:
         UserError: unfinished model, operators that XNNPACK does not have, unknown precision.
@@ -168,7 +168,7 @@ def block_table(
 
 
 def predict_file(table: Path, model: Path) -> dict[str, Any]:
-    """`predict` from a saved table; UserError for a file that is none."""
+    """Run `predict` with a saved table; UserError for a file that is not one."""
     try:
         content = json.loads(table.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -177,15 +177,15 @@ def predict_file(table: Path, model: Path) -> dict[str, Any]:
 
 
 def predict(table: Mapping[str, Any], model: Path, where: str = "table") -> dict[str, Any]:
-    """What a model folder's latency would be on the device of a table, measuring nothing.
+    """Predict a model folder's latency on the device of a table, without measuring anything.
 
     A block of the model is found in the table by its operators, shapes and parameters' shapes.
 
     Returns:
-        `predicted_ms` of the blocks that the table has, the others under `missing` (`complete`: there are none), and what
-        deleting each temporal block would save. `corrected_ms` is `predicted_ms` by as much longer as the table's own
-        model was than the sum of its blocks: measured apart a block finds its weights in the processor's cache, which in
-        the whole the other blocks have driven out.
+        `predicted_ms` of the blocks that the table has, the others under `missing` (`complete`: there are none), and
+        the saving from deleting each temporal block. `corrected_ms` is `predicted_ms` times the ratio of the table's
+        own model to the sum of its blocks: a block measured alone finds its weights in the processor's cache; in the
+        whole model the other blocks have evicted them.
 
     Raises:
         UserError: not a table, unfinished model.
@@ -217,7 +217,7 @@ def predict(table: Mapping[str, Any], model: Path, where: str = "table") -> dict
 
 
 def _write(program: Program, target: Target, precision: str, folder: Path) -> None:
-    """A bundle of one program. Below fp32 random inputs say little of parity, so no gate stops the measurement."""
+    """Write a bundle of one program, whatever its parity: below fp32, random inputs say little about it."""
     item = Item(program, precision)
     write_bundle([item], target, folder, name=program.name, model=ModelEntry(), allow_low_parity=precision != "fp32")
 
@@ -225,7 +225,7 @@ def _write(program: Program, target: Target, precision: str, folder: Path) -> No
 def _measure_in_turns(
     names: list[str], folder: Path, device: Device, protocol: Protocol, rounds: int, display: Display
 ) -> dict[str, _Samples]:
-    """Every program once a round, each from the bundle of its name."""
+    """Measure every program once per round, each from the bundle of its name."""
     samples = {name: _Samples() for name in names}
     with display.bar(f"measuring on {device.name}", rounds * len(names)) as bar:
         for turn in range(rounds):
@@ -240,7 +240,7 @@ def _error_percent(predicted: float, measured: float) -> float:
 
 
 def _error_of_round(turn: int, rows: list[dict[str, Any]], samples: Mapping[str, _Samples]) -> float:
-    """The prediction's error from one round's samples alone: how much of it is noise."""
+    """The prediction's error from one round's samples alone, to see how much of it is noise."""
     ms = {name: statistics.median(each.rounds[turn]) for name, each in samples.items()}
     timed = [with_times(row, ms[row["key"]], ms[CALL]) for row in rows]
     return _error_percent(predicted_ms(timed, ms[CALL]), ms[WHOLE])

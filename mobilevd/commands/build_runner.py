@@ -1,4 +1,4 @@
-"""`mobilevd build-runner`: the program that runs models on phones."""
+"""`mobilevd build-runner`: builds the runner for phones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build_phone_runner(
     dry_run: bool,
     console: Console | None = None,
 ) -> None:
-    """Build a runner, and say where it lies; or say what would be done."""
+    """Build a runner and print where it lies, or print what would be done (`dry_run`)."""
     console = console or Console()
     with console.status("building"):
         built = build_runner_command(

@@ -1,4 +1,4 @@
-"""`mobilevd compare`: is the second of two results slower than the first?"""
+"""`mobilevd compare`: tells whether the second of two results is slower than the first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compare_files(
     json: Path | None,
     console: Console | None = None,
 ) -> bool:
-    """Print the comparison; returns whether something became slower than the threshold allows."""
+    """Print the comparison; return whether anything became slower than the threshold allows."""
     share = _share(threshold)
     if json is not None:
         check_writable(json)
@@ -36,7 +36,7 @@ def compare_files(
 
 
 def _share(text: str) -> float:
-    """0.05 of "5%" or "0.05"."""
+    """Return 0.05 for "5%" or "0.05"."""
     number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
         value = float(number) / (100 if percent else 1)

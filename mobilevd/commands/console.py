@@ -1,4 +1,4 @@
-"""What is shown while devices work."""
+"""Progress in the terminal while devices work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
 
 
 class PipeConsole(Console):
-    """A console whose reader may go away (`| head`), which is no failure of the command: 1 would mean a regression."""
+    """A console whose reader may go away (`| head`): the command does not fail then, as 1 would mean a regression."""
 
     def on_broken_pipe(self) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -25,7 +25,7 @@ class PipeConsole(Console):
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Callable[[str], Tell]]:
-    """A line per device on a terminal; in a log a line whenever a device begins with another program."""
+    """Show a line per device on a terminal; in a log, write a line whenever a device starts another program."""
     device = TextColumn("  {task.fields[device]}", markup=False)
     columns = (device, BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

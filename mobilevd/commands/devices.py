@@ -1,4 +1,4 @@
-"""`mobilevd devices`: the phones at hand, and what they are."""
+"""`mobilevd devices`: lists the phones that adb knows, and cleans them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device_runner.errors import RunnerError
 
 
 def list_devices(adb: str | None, console: Console | None = None) -> None:
-    """Every device that adb knows: what it is, or what it needs before it can be used."""
+    """List every device that adb knows: what it is, or what it needs before it can be used."""
     console = console or Console()
     program = find_program(adb)
     console.print(Text(f"adb {program.version}: {program.path} ({program.source})"), soft_wrap=True)
@@ -30,7 +30,7 @@ def list_devices(adb: str | None, console: Console | None = None) -> None:
             what, system, state = _look_at(f"adb:{device.serial}", adb)
         else:
             state = f"{device.state}: {REMEDIES[device.state]}" if device.state in REMEDIES else device.state
-        # What a phone says of itself is text, never markup.
+        # What a phone reports about itself is text, never markup.
         table.add_row(*map(Text, (f"adb:{device.serial}", what, system, state)))
     console.print(table)
 
@@ -51,6 +51,6 @@ def _look_at(name: str, adb: str | None) -> tuple[str, str, str]:
 
 
 def clean_device(serial: str, adb: str | None, console: Console | None = None) -> None:
-    """Remove everything of ours on a device; `RunnerError` if a measurement runs there."""
+    """Remove all of this project's files from a device; `RunnerError` if a measurement runs there."""
     AdbDevice.from_argument(serial.removeprefix("adb:"), adb).clean()
     (console or Console()).print(Text(f"{serial}: nothing of ours is left on it"))

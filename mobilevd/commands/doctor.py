@@ -29,13 +29,13 @@ PACKAGES = (
     "lpips",
     "av",
 )
-# Imported for real: they carry compiled code that must fit the torch beside it, which no version tells.
+# Imported, not only looked up: their compiled code must fit the torch beside it, which no version number shows.
 IMPORTED = {"torch": "torch", "torchvision": "torchvision", "executorch": "executorch.runtime"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and whether it is usable (None: only told)."""
+    """One line: what was checked, what was found, and whether it is usable (None: for information only)."""
 
     name: str
     found: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 def doctor_command(console: Console) -> bool:
-    """Look around, print a line per finding, and return whether everything that a run needs is usable."""
+    """Check this machine, print a line per finding, and return whether everything that a run needs is usable."""
     with console.status("looking around"):
         findings = examine(_find_compiler, _find_adb, Path.cwd())
     marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
@@ -68,9 +68,10 @@ def _find_adb() -> str:
 
 
 def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folder: Path) -> list[Finding]:
-    """Look at this machine; `find_compiler` names the runner's compiler, `find_adb` adb, or they raise and say why not.
+    """Check this machine and return the findings.
 
-    `folder` is where runs would be written.
+    `find_compiler` returns the name of the runner's compiler, `find_adb` that of adb, or they raise an error with the
+    reason. `folder` is where runs would be written.
     """
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(folder)
@@ -96,7 +97,7 @@ def _package(name: str) -> Finding:
         try:
             with contextlib.redirect_stderr(StringIO()), contextlib.redirect_stdout(StringIO()):
                 importlib.import_module(IMPORTED[name])
-        except Exception as error:  # whatever a broken installation raises is the finding
+        except Exception as error:  # the error of a broken installation is the finding
             reason = (str(error).splitlines() or [""])[0]
             found = f"{version}, but it does not import: {type(error).__name__}: {reason}"
             return Finding(name, found, usable=False)
@@ -106,7 +107,7 @@ def _package(name: str) -> Finding:
 def _compiler(find_compiler: Callable[[], str]) -> Finding:
     try:
         return Finding("C++ compiler", find_compiler(), usable=True)
-    except Exception as error:  # the reason is what the user wants to read
+    except Exception as error:  # the reason is the finding
         return Finding("C++ compiler", f"no measuring on this host: {error}", usable=False)
 
 
@@ -129,7 +130,7 @@ def _adb(find_adb: Callable[[], str]) -> Finding:
 
 
 def _usable_cores() -> int:
-    # A container may be confined to fewer cores than the machine has; not every system can say.
+    # A container may be confined to fewer cores than the machine has; not every system reports that.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

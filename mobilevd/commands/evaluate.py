@@ -1,4 +1,4 @@
-"""`mobilevd evaluate`: any two folders of clips against each other."""
+"""`mobilevd evaluate`: compares any two folders of clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def evaluate_command(
     """Print the distance and the motion ratio of generated clips against reference ones, and write all figures as JSON.
 
     Args:
-        num_frames, fps: of the clips that are compared; None takes those of the first generated one, whose size it is.
+        num_frames, fps: length and rate of the compared clips; None takes those of the first generated clip, which also
+            sets the size.
 
     Raises:
         UserError: no clips, clips that cannot be read or differ, an unknown feature extractor.

@@ -1,4 +1,4 @@
-"""`mobilevd export`: what a model folder, its run and the options say together, handed to the export room."""
+"""`mobilevd export`: combines a model folder, the settings of its run and the options into one export request."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def export_command(
     """Export a model folder; a model of a run is exported as the run uses it, and checked on the run's own videos.
 
     Args:
-        conditioning: fields of `OneStepSettings` that the user chose; None among them is no choice.
+        conditioning: fields of `OneStepSettings` that the user chose; None means not chosen.
         images: a picture or a folder of pictures or videos; None takes the run's own videos.
-        codec_folder: None takes the run's. Where a codec is known, its programs go into the bundle too.
-        unet_only: leave them out.
+        codec_folder: the codec; None takes the run's. If there is a codec, its programs go into the bundle too.
+        unet_only: leave the codec's programs out.
         decoder, frames_per_chunk: see `export.codec.programs.codec_programs`.
 
     Raises:
         UserError: see `export_model`; pictures without a codec to encode them.
     """
     for target in targets:
-        parse_target(target, precision)  # a misspelt one is told before anything is read
+        parse_target(target, precision)  # report a misspelt target before anything is read
     run = run_settings(model)
     unet = SpatioTemporalUNet.from_pretrained(model)
     codec_folder = codec_folder or (Path(run["base"]["codec"]) if run else None)

@@ -1,17 +1,17 @@
-"""The published table's arithmetic: SVD's UNet and every compressed form of it, counted beside the printed TFLOPs.
+"""The FLOPs of the published table: SVD's UNet and every compressed form of it, counted beside the printed TFLOPs.
 
-Nothing is downloaded and no weight is made: the models exist on the meta device only. What the publication leaves open
-is decided here once, for all rows:
+Nothing is downloaded and no weights are made: the models exist on the meta device only. Details that the publication
+leaves open are decided here once, for all rows:
 
-- Which temporal blocks survive pruning. The published FLOPs leave next to no choice: dropping 27 of 38 blocks saves
-  only 0.78 of the 2.05 TFLOPs they have, so the 11 that stay are the most expensive ones. The rule: the temporal
+- Temporal blocks that survive pruning: the published FLOPs leave next to no choice. Dropping 27 of 38 blocks saves only
+  0.78 of the 2.05 TFLOPs they have, so the 11 that stay are the most expensive ones. The rule: the temporal
   transformers, highest resolution first (in the order of the forward pass within one), then the residual blocks.
 - Attention funnels narrow every self-attention that is left, spatial and temporal; convolution funnels every residual
   part, spatial and temporal. The two rows of the width table start from the UNet before the optimized cross-attention,
   as that table's own row without funnels does (8.6).
-- Cross-attention without its queries, keys and similarity is counted as the two layers that are left run in SVD's
-  code: W_V and W_O on the image token repeated to every frame and position. 8.60 - 8.24 = 0.36 is the published
-  saving and 0.36 is what that gives; one projection per clip, as ours runs, saves 0.38.
+- Cross-attention without its queries, keys and similarity is counted as the two layers that are left run in SVD's code:
+  W_V and W_O on the image token repeated to every frame and position. 8.60 - 8.24 = 0.36 is the published saving, and
+  this count gives 0.36; one projection per clip, as in our code, saves 0.38.
 - Spatial multiscaling is restored in front of the last inner upsampler's convolution (see `mobilevd/model/unet.py`).
 """
 
@@ -54,7 +54,7 @@ DEVIATIONS = (
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row: what it is called, the UNet's config (SVD's where nothing is said), its size, the published TFLOPs."""
+    """One row: its name, the UNet's config (SVD's values by default), its size, and the published TFLOPs."""
 
     section: str
     name: str
@@ -68,7 +68,7 @@ def most_expensive_temporal_blocks(unet: SpatioTemporalUNet, count: int) -> list
     hosts = {block.name: block for block in unet.blocks() if block.temporal}
 
     def rank(block: Block) -> tuple[bool, int, bool]:
-        assert block.level is not None  # a whole model knows its levels
+        assert block.level is not None  # in a whole model the level is known
         return block.kind != TEMPORAL_TRANSFORMER, block.level, block.in_middle
 
     kept = sorted(hosts, key=lambda name: rank(hosts[name]))[:count]
@@ -145,7 +145,7 @@ def flops_table() -> list[dict[str, Any]]:
 def count_model_folder(
     folder: Path, num_frames: int | None = None, height: int | None = None, width: int | None = None
 ) -> dict[str, Any]:
-    """Count the model of a folder (ours or a diffusers SVD UNet; a stage's folder will do) from its config alone.
+    """Count FLOPs and parameters of a model folder (ours, a stage's, or a diffusers SVD UNet) from its config alone.
 
     Args:
         folder: the model's folder.
@@ -186,9 +186,9 @@ def flops_command(
     height: int | None = None,
     width: int | None = None,
 ) -> None:
-    """`mobilevd flops`: print the published table's arithmetic, or that of one model folder; write the rows as JSON.
+    """`mobilevd flops`: print the FLOPs of the published table, or of one model folder; write the rows as JSON.
 
-    Raises UserError for a folder that holds no model, or a size it cannot run at.
+    Raises UserError for a folder that holds no model, or a size that it cannot run at.
     """
     if model is None:
         if (num_frames, height, width) != (None, None, None):

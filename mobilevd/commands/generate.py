@@ -1,4 +1,4 @@
-"""`mobilevd generate`: a clip from one picture, with a model folder or the exported programs of a bundle."""
+"""`mobilevd generate`: makes a clip from one picture, with a model folder or the exported programs of a bundle."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def generate_command(
     seed: int,
     console: Console | None = None,
 ) -> None:
-    """Animate a picture, write the clip and say what was made; either `model` or `bundle` is given.
+    """Animate a picture, write the clip and print what was made; either `model` or `bundle` is given.
 
     Raises:
-        UserError: both or neither, options that a bundle has fixed, half a size; see `generate_frames` and
-            `generate_with_bundle`.
+        UserError: both or neither of the two, options that a bundle has fixed, a height without a width or the reverse;
+            see `generate_frames` and `generate_with_bundle`.
     """
     if (model is None) == (bundle is None):
         raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
@@ -87,13 +87,14 @@ def generate_frames(
     sigma_max: float = 700.0,
     frames_per_chunk: int | None = None,
 ) -> np.ndarray:
-    """Animate a picture: uint8 (T, H, W, 3). `size` (height, width) in pixels; None takes the model's own.
+    """Animate a picture; return uint8 (T, H, W, 3). `size` (height, width) is in pixels; None takes the model's own.
 
-    `steps` 1 evaluates the network once at `sigma_max`, more run the Euler sampler with guidance. `frames_per_chunk` are
-    decoded together, where a decoder mixes frames (SVD's); None decodes the whole clip at once.
+    One step evaluates the network once at `sigma_max`; more `steps` run the Euler sampler with guidance.
+    `frames_per_chunk` is the number of frames decoded together, for a decoder that mixes frames (SVD's); None decodes
+    the whole clip at once.
     """
     codec = load_codec(codec_folder)
-    if hasattr(codec, "decode_chunk_size"):  # SVD's; the others decode frame by frame
+    if hasattr(codec, "decode_chunk_size"):  # SVD's only; the others decode frame by frame
         cast(Any, codec).decode_chunk_size = frames_per_chunk
     known = unet.latent_size
     if size is None and known is None:
@@ -118,7 +119,7 @@ def generate_frames(
 def settings_for(model: Path, codec: Path | None, steps: int | None) -> tuple[Path, int, dict[str, Any]]:
     """Codec folder, number of steps and keyword arguments of `generate_frames` for a model folder.
 
-    A model of a run knows them; another needs the codec said, and takes SVD's 25 steps.
+    For a model of a run they follow from the run; any other model needs `codec`, and takes SVD's 25 steps by default.
     """
     settings = run_settings(model)
     if codec is None and not settings:

@@ -1,4 +1,4 @@
-"""`mobilevd ladder`: one trained stage in every precision, with what each costs and what each gives, side by side."""
+"""`mobilevd ladder`: compares one trained stage in every precision, by size, parity, distance and latency."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mobilevd.pipeline.rows import Entry, plan_entries
 
 TARGETS = tuple(f"executorch-xnnpack:{precision}" for precision in ("fp32", "fp16", "int8", "8da8w", "8da4w"))
 ROUNDS = 3
-MIXED_DB = (60.0, 50.0)  # of the mixtures on the ladder
+MIXED_DB = (60.0, 50.0)  # least PSNR of the mixed precisions on the ladder
 
 
 def measure_ladder(
@@ -50,16 +50,16 @@ def measure_ladder(
 ) -> dict[str, Any]:
     """Export a one-step stage of a run in every precision, and measure size, parity, distance and host latency of each.
 
-    Everything lands in `STAGE/ladder/`: the bundles, ladder.json and ladder.png. Latencies are taken in turns, three
-    rounds, so that whatever else the machine does meets all programs. The PyTorch model is the first row.
+    The results are written to `STAGE/ladder/`: the bundles, ladder.json and ladder.png. Latencies are taken in turns,
+    three rounds, so that other load on the machine affects all programs alike. The PyTorch model is the first row.
 
     Args:
         stage: its name; None takes the last one-step stage.
-        targets: `NAME:PRECISION`, of those that run on this host.
-        mixed_db: least PSNR of mixtures from four bits upwards, each a row of its own.
+        targets: `NAME:PRECISION` of targets that run on this host.
+        mixed_db: least PSNR of each mixed precision from four bits upwards; each is a row of its own.
 
     Raises:
-        UserError: not a finished run, no such stage or not a one-step one, a target that cannot run here.
+        UserError: not a finished run, an unknown stage or one that is not one-step, a target that cannot run here.
     """
     display = Display(console or Console())
     chosen = [parse_target(target) for target in targets]
@@ -140,7 +140,7 @@ def _mixture(program: Program, least_db: float, display: Display) -> tuple[Targe
 
 
 def _program_sampler(target: Target, file: Path) -> Sampler:
-    """Sample with an exported program, one clip after the other (programs are of batch 1)."""
+    """Return a sampler that runs an exported program, one clip after the other (programs have batch size 1)."""
 
     def sample(noise: Tensor, conditions: Conditions) -> Tensor:
         latents = [
@@ -162,7 +162,7 @@ def _evaluated(
 
 
 def _measure_in_turns(rows: list[dict[str, Any]], folder: Path, config: RunConfig, display: Display) -> None:
-    """Host latency of every .pte bundle: the median of all samples of all rounds."""
+    """Measure the host latency of every .pte bundle: the median of all samples of all rounds."""
     bench = config.bench
     protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
     samples: dict[str, list[float]] = {}

@@ -13,7 +13,7 @@ from mobilevd.files import atomic_file
 
 
 def print_ladder(result: Mapping[str, Any], console: Console) -> None:
-    """A row per program; what was not measured is left empty."""
+    """Print a row per program; figures that were not measured are left empty."""
     rows = result["rows"]
     table = Table(title=f"{result['run']}, {result['stage']}: the ladder of precisions")
     for column in ("program", "MB", "PSNR dB", rows[0]["distance_name"], "motion", "host ms"):
@@ -31,7 +31,7 @@ def print_ladder(result: Mapping[str, Any], console: Console) -> None:
 
 
 def write_ladder_plot(path: Path, result: Mapping[str, Any]) -> None:
-    """PNG of three panels over the size in megabytes: PSNR, distance, host latency."""
+    """Write a PNG of three panels over the size in megabytes: PSNR, distance, host latency."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,7 +55,7 @@ def write_ladder_plot(path: Path, result: Mapping[str, Any]) -> None:
         axis.set_xlabel("program, MB")
         axis.set_ylabel(label)
         axis.set_xlim(left=0)
-        axis.set_ylim(0, 1.12 * axis.get_ylim()[1])  # room for markers and the note at the top
+        axis.set_ylim(0, 1.12 * axis.get_ylim()[1])  # space for markers and the note at the top
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)

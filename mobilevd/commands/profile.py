@@ -1,4 +1,4 @@
-"""The profile of a program on a device: what the trace that the runner left says, by our modules' names."""
+"""The profile of a program on a device: the times in the runner's trace, by our modules' names."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NO_PLACES = (
 
 
 def read_profile(etdump: Path, bundle: Bundle, program: str, runs: int) -> dict[str, Any]:
-    """Time by block, by part of blocks and by operator, from an ETDump of `runs` evaluations of a bundle's program.
+    """Return time by block, part of blocks and operator, from an ETDump of `runs` evaluations of a bundle's program.
 
-    Times are medians over the runs, in milliseconds; shares are of the whole evaluation. `by_block` and `by_part` are None
-    where blocks cannot be told, with the reason in `by_block_reason`.
+    Times are medians over the runs, in milliseconds; shares are of the whole evaluation. `by_block` and `by_part` are
+    None if blocks cannot be told, with the reason in `by_block_reason`.
 
     Raises:
-        UserError: a trace that cannot be read or is of another number of runs.
+        UserError: a trace that cannot be read or has another number of runs.
         RunnerError: a bundle without that program.
     """
     profile = read_trace(etdump, runs)
@@ -57,7 +57,7 @@ def read_profile(etdump: Path, bundle: Bundle, program: str, runs: int) -> dict[
 
 
 def _places(bundle: Bundle, program: str) -> list[Origin] | None:
-    """The places of a program's operators; None if the bundle has none."""
+    """The origins of a program's operators; None if the bundle has none."""
     name = bundle.manifest.programs[bundle.program(program).name].places
     if name is None:
         return None
@@ -76,10 +76,10 @@ def _rows(key: str, rows: Iterable[OperatorTime], profile: Profile) -> list[dict
 
 
 def print_profile(profile: dict[str, Any], console: Console) -> None:
-    """Tables by block, part and operator, and what is in none of them."""
+    """Print tables by block, part and operator, and the time that is in none of them."""
     for key, title in (("block", "block"), ("part", "part"), ("operator", f"operator (top {TOP})")):
         rows = profile[f"by_{key}"] or []
-        if len(rows) > (key == "part"):  # all in one part says nothing: no UNet
+        if len(rows) > (key == "part"):  # rows that are all one part tell nothing: the program is no UNet
             table = Table()
             table.add_column(title, overflow="fold")
             for column in ("ms", "share", "operators"):

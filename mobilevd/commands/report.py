@@ -1,4 +1,4 @@
-"""`mobilevd report`: the table of a finished run again."""
+"""`mobilevd report`: prints the table of a finished run again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mobilevd.errors import UserError
 
 
 def report_command(run_folder: Path, console: Console | None = None) -> None:
-    """Print the table of a run from its results.json, and write its report.md anew.
+    """Print the table of a run from its results.json, and rewrite its report.md.
 
     Raises UserError for a folder that holds no results of a run.
     """

@@ -1,4 +1,4 @@
-"""The configuration of a run: what can be said, how it is read, and what is said when it is wrong. Needs no torch."""
+"""The configuration of a run: its settings, how they are read, and the messages for wrong ones. Needs no torch."""
 
 from mobilevd.config.load import check_divisible, find_stage, load_config
 from mobilevd.config.plan import describe_plan

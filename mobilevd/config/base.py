@@ -1,4 +1,4 @@
-"""The manners that every part of the configuration shares."""
+"""The base class of every part of the configuration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ConfigModel(BaseModel):
-    """Unknown keys are errors, and no value is bent into another type: "10" is no number, 1 is no bool."""
+    """A model that refuses unknown keys and never converts a value's type: "10" is no number, 1 is no bool."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())

@@ -1,4 +1,4 @@
-"""From a YAML file and overrides to a checked configuration."""
+"""Loading: from a YAML file and overrides to a checked configuration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def repository_root(config_file: Path) -> Path:
-    """The nearest folder above the file that holds `configs/`; failing that, the one this package lies in."""
+    """The nearest folder above the file that holds `configs/`; if there is none, the folder that holds this package."""
     for folder in config_file.resolve().parents:
         if (folder / "configs").is_dir():
             return folder
@@ -51,7 +51,7 @@ def repository_root(config_file: Path) -> Path:
 
 
 def find_input(path: Path, root: Path) -> Path:
-    """`path` from the current folder if it is there, else from `root` if it is there, else as it was."""
+    """`path` if it exists from the current folder, else under `root` if it exists there, else `path` unchanged."""
     path = path.expanduser()
     if not path.exists() and (root / path).exists():
         return root / path
@@ -59,7 +59,7 @@ def find_input(path: Path, root: Path) -> Path:
 
 
 def find_stage(config: RunConfig, name: str) -> StageSettings:
-    """The stage of that name; raises UserError that lists the known ones."""
+    """Return the stage of that name; UserError lists the known ones."""
     for stage in config.stages:
         if stage.name == name:
             return stage

@@ -1,6 +1,6 @@
-"""What a stage trains with: the settings of every objective, told apart by `kind`.
+"""The settings of every objective that a stage trains with, told apart by `kind`.
 
-A new one is a class here, in `AnyObjective`, and one that takes it in `training/objectives/`.
+A new objective is a class here, listed in `AnyObjective`, and a class that takes it in `training/objectives/`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from mobilevd.config.base import ConfigModel
 
 
 class ObjectiveSettings(ConfigModel):
-    """What the settings of every objective have."""
+    """The settings that all objectives have."""
 
     kind: str
     one_step: ClassVar[bool] = False
-    """Whether a stage that trains with it is sampled in one step, unless the stage says otherwise."""
+    """True if a stage that trains with this objective is sampled in one step, unless the stage says otherwise."""
 
     @property
     def trains(self) -> bool:
-        """Whether there are training steps at all."""
+        """True if there are training steps at all."""
         return True
 
     @property
     def has_teacher(self) -> bool:
-        """Whether an earlier one-step stage's outputs are learned from; `teacher` may name it."""
+        """True if the outputs of an earlier one-step stage are learned; `teacher` may name that stage."""
         return False
 
 
@@ -64,7 +64,7 @@ class AdversarialSettings(ObjectiveSettings):
     )
     discriminator_p_std: float = Field(default=1.0, gt=0, description="deviation of ln sigma of that noise")
     grid_steps: int = Field(default=4, ge=1, description="points of the generator's Karras grid")
-    sigma_points: int = Field(default=3, ge=1, description="first points of it drawn from, uniformly")
+    sigma_points: int = Field(default=3, ge=1, description="first points of that grid to draw from, uniformly")
     discriminator_steps_first: int = Field(default=100, ge=0, description="steps of the discriminator alone (recalled)")
     r1_weight: float = Field(default=1.0, ge=0, description="weight of the R1 penalty on real samples")
     huber_weight: float = Field(default=0.1, ge=0, description="weight of the pseudo-Huber loss")

@@ -1,4 +1,4 @@
-"""What `--dry-run` shows."""
+"""The text that `--dry-run` shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mobilevd.config.transforms import TransformSettings
 
 
 def describe_plan(config: RunConfig) -> str:
-    """The resolved configuration as YAML (it can be run as it stands), then the stages in order."""
+    """The resolved configuration as YAML (itself a valid configuration), then the stages in order."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=110)
     lines = [_stage(index, stage) for index, stage in enumerate(config.stages)]
     return f"{text}\n# plan: {len(lines)} stages into {config.output}\n" + "\n".join(lines)

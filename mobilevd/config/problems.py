@@ -1,4 +1,4 @@
-"""One readable line for each thing that is wrong with a configuration."""
+"""The messages for a wrong configuration: one readable line for each mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mobilevd.config.source import ConfigSource
 
 
 def describe(errors: Iterable[ErrorDetails], model: type[BaseModel], source: ConfigSource) -> list[str]:
-    """A line per error of pydantic's: place, dotted key, what was got, what is allowed."""
+    """Return a line per pydantic error: place, dotted key, the value given, the values allowed."""
     lines = []
     for error in errors:
         path, parent = _walk(error["loc"], model)

@@ -1,4 +1,4 @@
-"""Everything a run can be told, with a default wherever one is sensible."""
+"""All settings of a run, with a default wherever one is sensible."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from mobilevd.config.base import ConfigModel
 from mobilevd.config.objectives import AdversarialSettings, AnyObjective, NoObjectiveSettings
 from mobilevd.config.transforms import AnyTransform
 
-# YAML has no paths: text is taken for one here, though types are strict elsewhere.
+# YAML has no paths: text is accepted for one here, though types are strict elsewhere.
 PathValue = Annotated[Path, Field(strict=False)]
 
 
 class BaseSettings(ConfigModel):
-    """What the run starts from."""
+    """The model and codec that the run starts from."""
 
     model: PathValue = Field(description="folder of a UNet: ours, or a diffusers SVD UNet")
     codec: PathValue = Field(description="folder of a codec: ours, or a diffusers SVD folder (VAE and CLIP)")
 
 
 class ScenesSettings(ConfigModel):
-    """The procedural videos that stand in where `data.videos` is null."""
+    """The procedural videos that are used when `data.videos` is null."""
 
     train: int = Field(default=256, ge=1, description="videos to train on")
     test: int = Field(default=128, ge=1, description="videos to compare with, from other seeds")
@@ -33,7 +33,7 @@ class ScenesSettings(ConfigModel):
 
 
 class DataSettings(ConfigModel):
-    """Which videos, and which clips out of them."""
+    """The videos, and the clips taken from them."""
 
     videos: PathValue | None = Field(default=None, description="folder of video files; null: procedural ones")
     reference_videos: PathValue | None = Field(
@@ -71,7 +71,7 @@ class DiffusionSettings(ConfigModel):
 
 
 class TrainingSettings(ConfigModel):
-    """How a stage trains; `training` at the top gives the values that a stage's own `training` overrides."""
+    """Training settings of a stage; `training` at the top gives the values that a stage's own `training` overrides."""
 
     steps: int = Field(default=1000, ge=0, description="optimizer steps")
     batch_size: int = Field(default=4, ge=1, description="clips per forward pass of one process")
@@ -119,11 +119,11 @@ class StageSettings(ConfigModel):
     )
     label: str = Field(default="", description="the stage's row in the table; empty takes the name")
     transforms: list[AnyTransform] = Field(default_factory=list, description="changes of the architecture, in order")
-    objective: AnyObjective = Field(default_factory=NoObjectiveSettings, description="what it trains with")
-    training: TrainingSettings = Field(default_factory=TrainingSettings, description="what differs from the top's")
+    objective: AnyObjective = Field(default_factory=NoObjectiveSettings, description="objective of the training")
+    training: TrainingSettings = Field(default_factory=TrainingSettings, description="changes to the top's values")
     nfe: Literal["multi-step", "one-step"] = Field(
         default="multi-step",
-        description="how it is sampled; adversarial and distilled models take one step unless told",
+        description="kind of sampling; one step for adversarial and distilled models unless given",
     )
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class StageSettings(ConfigModel):
 
 
 class EvaluationSettings(ConfigModel):
-    """How every stage is judged."""
+    """The evaluation that every stage gets."""
 
     clips: int = Field(default=96, ge=2, description="clips generated, and compared with as many real ones")
     height: int = Field(default=32, ge=8, description="height in pixels at which clips are compared")
@@ -151,9 +151,9 @@ class EvaluationSettings(ConfigModel):
 
 
 class ExportSettings(ConfigModel):
-    """What leaves for a device."""
+    """The stages that are exported, and the program that is made of each."""
 
-    stages: Literal["all", "last", "none"] = Field(default="all", description="which stages are exported")
+    stages: Literal["all", "last", "none"] = Field(default="all", description="stages to export")
     target: Literal["executorch-xnnpack"] = Field(default="executorch-xnnpack", description="runtime and backend")
     precision: Literal["fp32", "fp16", "int8", "8da8w", "8da4w"] = Field(
         default="fp32", description="precision of the program"
@@ -161,16 +161,16 @@ class ExportSettings(ConfigModel):
 
 
 class BenchSettings(ConfigModel):
-    """How an exported program is measured."""
+    """The latency measurement of exported programs."""
 
-    device: str = Field(default="host", description="where it is measured")
+    device: str = Field(default="host", description="device to measure on")
     threads: int = Field(default=2, ge=1, description="threads of the program")
     warmup: int = Field(default=3, ge=0, description="iterations before the timed ones")
     iterations: int = Field(default=20, ge=1, description="timed iterations")
 
 
 class RunConfig(ConfigModel):
-    """A whole run."""
+    """The configuration of a whole run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run")
     seed: int = Field(default=0, ge=0, description="seed of everything random")
@@ -204,7 +204,7 @@ class RunConfig(ConfigModel):
         return self._teacher(next(i for i, stage in enumerate(self.stages) if stage.name == name))
 
     def _teacher(self, index: int) -> str:
-        """The one-step stage before `index` that it names, or the nearest adversarially trained one."""
+        """The one-step stage before `index` that the stage names, or else the nearest adversarially trained one."""
         stage, earlier = self.stages[index], self.stages[:index]
         wanted = getattr(stage.objective, "teacher", None)
         for candidate in reversed(earlier):

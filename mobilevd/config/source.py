@@ -42,7 +42,7 @@ class ConfigSource:
         self.values: dict[str, Any] = resolved
 
     def place(self, path: list[str | int]) -> str:
-        """Where the value at `path` was given: `FILE:LINE`, or the override on the command line."""
+        """The place where the value at `path` was given: `FILE:LINE`, or the override on the command line."""
         for key, override in reversed(self._overridden):
             if path[: len(key)] == key:
                 return f"override {override}"
@@ -81,7 +81,7 @@ def _read(path: Path) -> str:
 
 
 def _apply(values: dict[str, Any], override: str) -> list[str | int]:
-    """Set `a.b.0.c=value` in `values`; list items go by index or by `name`. Returns the path with indices."""
+    """Set `a.b.0.c=value` in `values`; list items go by index or by `name`. Return the path with indices."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):

@@ -1,6 +1,6 @@
-"""What a stage does to the architecture: the settings of every transform, told apart by `kind`.
+"""The settings of every transform of the architecture, told apart by `kind`.
 
-A new one is a class here, in `AnyTransform`, and one that takes it in `mobilevd/transforms/`.
+A new transform is a class here, listed in `AnyTransform`, and a class that takes it in `mobilevd/transforms/`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ ScaleOperator = Literal["average", "stride"]
 
 
 class TransformSettings(ConfigModel):
-    """What the settings of every transform have."""
+    """The settings that all transforms have."""
 
     kind: str
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the clips in pixels from this stage on, where it was height x width before."""
+        """Size of the clips in pixels from this stage on, if it was height x width before."""
         return height, width
 
     @property
     def size_factor(self) -> int:
-        """How many times more height and width must be divisible by afterwards."""
+        """The factor by which height and width must additionally be divisible afterwards."""
         return 1
 
 
 class ResolutionSettings(TransformSettings):
-    """Go on at another size; the weights stay, only the data changes."""
+    """Continue at another size; the weights stay, only the data changes."""
 
     kind: Literal["resolution"] = "resolution"
     height: int = Field(ge=8, description="height in pixels from this stage on")
@@ -50,16 +50,16 @@ class TemporalMultiscaleSettings(TransformSettings):
     """Run the inner blocks on fewer frames."""
 
     kind: Literal["temporal_multiscale"] = "temporal_multiscale"
-    factor: int = Field(default=2, ge=2, description="how many times fewer frames inside")
-    operator: ScaleOperator = Field(default="average", description="how frames are reduced; not published, so a choice")
+    factor: int = Field(default=2, ge=2, description="factor by which frames are fewer inside")
+    operator: ScaleOperator = Field(default="average", description="reduction of frames; not published, so a choice")
 
 
 class SpatialMultiscaleSettings(TransformSettings):
     """Run the inner blocks on a smaller latent."""
 
     kind: Literal["spatial_multiscale"] = "spatial_multiscale"
-    factor: int = Field(default=2, ge=2, description="how many times smaller inside, in height and in width")
-    operator: ScaleOperator = Field(default="average", description="how positions are reduced")
+    factor: int = Field(default=2, ge=2, description="factor by which height and width are smaller inside")
+    operator: ScaleOperator = Field(default="average", description="reduction of positions")
 
     @property
     def size_factor(self) -> int:
@@ -84,7 +84,7 @@ class TemporalPruningSettings(TransformSettings):
 
 
 class FunnelsSettings(TransformSettings):
-    """Narrow the inner width between two affine layers; merged into them after training."""
+    """Narrow the inner width between two affine layers; the funnels are merged into them after training."""
 
     kind: Literal["funnels"] = "funnels"
     attention: float | None = Field(

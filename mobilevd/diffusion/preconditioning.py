@@ -41,7 +41,7 @@ class Network(Protocol):
 
 
 class Conditions:
-    """What a clip is conditioned on.
+    """The conditions of a clip.
 
     Attributes:
         image_latents: (B, 4, h, w) latents of the (noise-augmented) first frame, not multiplied by the scaling factor.
@@ -80,10 +80,10 @@ def denoise(network: Network, x: Tensor, sigma: Tensor, conditions: Conditions) 
 
 
 def network_inputs(x: Tensor, sigma: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What F is called with for noisy latents x (B, T, 4, h, w) at noise levels sigma (B,).
+    """Return the arguments of F for noisy latents x (B, T, 4, h, w) at noise levels sigma (B,).
 
-    Returns sample (B, T, 8, h, w), c_in x with the first frame's latents beside every frame; timestep (B,), c_noise; image
-    embedding (B, 1, D); added time ids (B, 3).
+    They are sample (B, T, 8, h, w), c_in x with the first frame's latents beside every frame; timestep (B,), c_noise;
+    image embedding (B, 1, D); added time ids (B, 3).
     """
     s = sigma.to(x.dtype)[:, None, None, None, None]
     image = conditions.image_latents[:, None].expand(-1, x.shape[1], -1, -1, -1)

@@ -1,4 +1,4 @@
-"""From noise to latents: SVD's Euler sampler with guidance per frame, and generation in one evaluation."""
+"""Sampling from noise to latents: SVD's Euler sampler with guidance per frame, and generation in one evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def frame_guidance(num_frames: int, minimum: float, maximum: float) -> Tensor:
 
 
 def function_evaluations(num_steps: int, guidance: Tensor | None) -> int:
-    """NFE of one clip: a guided step evaluates the network twice."""
+    """Number of function evaluations (NFE) of one clip; a guided step evaluates the network twice."""
     return num_steps * (2 if guidance is not None and bool((guidance > 1).any()) else 1)
 
 

@@ -28,8 +28,8 @@ def discretized_lognormal_sigmas(
 ) -> Tensor:
     """Noise levels (count,) drawn from the points of `grid` (falling) with the mass of a lognormal around each.
 
-    SF-V draws the discriminator's s' so: a point's weight is erf of its bin's upper edge minus that of its lower one,
-    p(s_i) proportional to erf((ln s_i - p_mean) / (sqrt(2) p_std)) - erf((ln s_{i+1} - p_mean) / (sqrt(2) p_std)).
+    SF-V draws the discriminator's s' this way: a point's weight is erf of its bin's upper edge minus that of its lower
+    one, p(s_i) proportional to erf((ln s_i - p_mean) / (sqrt(2) p_std)) - erf((ln s_{i+1} - p_mean) / (sqrt(2) p_std)).
     """
     edges = torch.erf((grid.log() - p_mean) / (2**0.5 * p_std))
     weights = edges[:-1] - edges[1:]

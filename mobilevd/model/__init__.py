@@ -1,1 +1,1 @@
-"""The denoiser: the UNet, its layers and blocks, its folders and what one evaluation costs."""
+"""The denoiser: the UNet, its layers and blocks, its folders and the cost of one evaluation."""

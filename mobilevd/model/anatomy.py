@@ -1,6 +1,6 @@
-"""The UNet's anatomy: which block a module, or an operator at a path in the UNet, belongs to.
+"""The UNet's anatomy: the block that a module, or an operator at a path in the UNet, belongs to.
 
-No other file parses block names. They are those of diffusers, as an SVD checkpoint has them: the stages `down_blocks.0`,
+No other file parses block names. The names are those of diffusers and of an SVD checkpoint: the stages `down_blocks.0`,
 `mid_block`, `up_blocks.1`, and in them `resnets.N`, `attentions.N`, `downsamplers.0` and `upsamplers.0`.
 """
 
@@ -21,7 +21,7 @@ TRANSFORMER_OUTPUT = "transformer output"
 DOWNSAMPLER, UPSAMPLER = "downsampler", "upsampler"
 CONV_IN, CONV_OUT = "conv_in", "conv_out"
 RESIDUAL_BLOCK, TRANSFORMER = "residual block", "transformer"
-"""The whole of a residual block or transformer: what is in neither its spatial nor its temporal part (reshapes, blends)."""
+"""Kinds of the nodes of a residual block or transformer outside its spatial and temporal part (reshapes, blends)."""
 WHOLES = (RESIDUAL_BLOCK, TRANSFORMER)
 
 _STAGE = r"(?:down|up)_blocks\.\d+|mid_block"
@@ -52,8 +52,8 @@ class Block:
     Attributes:
         name: path in the UNet of the module that it is part of ("down_blocks.0.attentions.1"); `conv_in`, `conv_out`.
         kind: "temporal residual", ...
-        level: of resolution, 0 is the highest; None where a path alone does not tell (see `block_at`).
-        layer: of a transformer that has several.
+        level: resolution level, 0 is the highest; None if a path alone does not tell (see `block_at`).
+        layer: index of the layer, in a transformer that has several.
     """
 
     name: str
@@ -63,17 +63,17 @@ class Block:
 
     @property
     def temporal(self) -> bool:
-        """Whether it is a temporal part, which pruning can delete."""
+        """True for a temporal part, which pruning can delete."""
         return self.kind in (TEMPORAL_RESIDUAL, TEMPORAL_TRANSFORMER)
 
     @property
     def in_middle(self) -> bool:
-        """Whether it is in the middle stage, between the way down and the way up."""
+        """True in the middle stage, between the down and the up stages."""
         return self.name.startswith("mid_block")
 
 
 def in_unet(path: str) -> str:
-    """A path in a program, whose UNet is called `unet`, as a path in the UNet; "" for the UNet itself."""
+    """Turn a path in a program, whose UNet is called `unet`, into a path in the UNet; "" is the UNet itself."""
     return "" if path == "unet" else path.removeprefix("unet.")
 
 
@@ -81,7 +81,7 @@ def block_at(path: str, levels: int | None = None) -> Block | None:
     """The block that the module or operator at a path in the UNet (or a program) belongs to; None if it is in none.
 
     Args:
-        levels: of the UNet. Without them the level of what is not on the way down cannot be told.
+        levels: number of levels of the UNet; without it, only blocks of the down stages have a known level.
     """
     path = in_unet(path)
     if end := _END.match(path):
@@ -105,13 +105,13 @@ def _level(name: str, levels: int | None) -> int | None:
 
 
 def stage_at(path: str) -> str | None:
-    """The stage that a path is in ("down_blocks.0", "mid_block"); decoders have stages that are called so, too."""
+    """The stage that a path is in ("down_blocks.0", "mid_block"); a decoder's stages can have the same names."""
     match = re.match(rf"(?:\w+\.)??({_STAGE})", path)
     return match[1] if match else None
 
 
 def is_attention(path: str) -> bool:
-    """Whether a path is inside an attention (its projections too), self or cross, spatial or temporal."""
+    """True if a path is inside an attention (its projections included), self or cross, spatial or temporal."""
     return re.search(r"transformer_blocks\.\d+\.attn", path) is not None
 
 
@@ -122,7 +122,7 @@ def blocks_of(unet: nn.Module, levels: int) -> list[Block]:
 
 
 def _position(block: Block) -> tuple[int, ...]:
-    """Sorts blocks as they run: a transformer behind the residual block of its number, a resampler at a stage's end."""
+    """Sort key in order of execution: a transformer follows its number's residual block, a resampler ends a stage."""
     if block.kind in (CONV_IN, CONV_OUT):
         return (0,) if block.kind == CONV_IN else (4,)
     parts = block.name.split(".")

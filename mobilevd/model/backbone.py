@@ -1,4 +1,4 @@
-"""The contract of a denoiser: what discriminator, export, profile, FLOPs and pruning ask of it instead of opening it."""
+"""The contract of a denoiser: all that discriminator, export, profile, FLOPs and pruning ask of it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def config(self) -> Mapping[str, Any]:
-        """Everything that its architecture depends on."""
+        """Everything that the architecture depends on."""
 
     # -- what it computes -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def embed_time(self, timestep: Tensor, added_time_ids: Tensor) -> Tensor:
-        """Noise level and micro-conditioning -> embedding (B, E), as every layer wants it."""
+        """Noise level and micro-conditioning -> embedding (B, E), in the form that every layer takes."""
 
     @abstractmethod
     def denoise_frames(self, x: Tensor, embedding: Tensor, context: Tensor, num_frames: int) -> Tensor:
@@ -41,26 +41,26 @@ class Backbone(ABC):
     def encoder_features(
         self, sample: Tensor, timestep: Tensor, image_embedding: Tensor, added_time_ids: Tensor
     ) -> list[Tensor]:
-        """What a discriminator looks at: a feature map (B*T, C_i, h_i, w_i) per level, finest first, on all frames."""
+        """Feature maps for a discriminator: (B*T, C_i, h_i, w_i) per level, finest first, on all frames."""
 
     @property
     @abstractmethod
     def encoder_channels(self) -> list[int]:
-        """C_i of `encoder_features`."""
+        """The channels C_i of the maps of `encoder_features`."""
 
     @abstractmethod
     def encoder(self) -> Self:
-        """A copy with the same weights, of which only `encoder_features` is ever called: the rest is left out."""
+        """A copy with the same weights for calls of `encoder_features` alone; all other layers are left out."""
 
     # -- what it is made of -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def blocks(self) -> list[Block]:
-        """Its blocks in the order of the forward pass."""
+        """The blocks in the order of the forward pass."""
 
     @abstractmethod
     def time_mixers(self) -> Mapping[str, nn.Module]:
-        """The blend of each temporal block by the block's name, in the order of the forward pass: where gates are set."""
+        """The blend of each temporal block, where gates are set, by the block's name in forward order."""
 
     def temporal_block_names(self) -> list[str]:
         """Names of the blocks that have a temporal part, in the order of the forward pass (SVD: 38)."""
@@ -68,18 +68,18 @@ class Backbone(ABC):
 
     @abstractmethod
     def derive(self, **changes: Any) -> Self:
-        """A new, randomly initialized model of this config with `changes`; on the same device, of the same dtype."""
+        """A new, randomly initialized model of this config with `changes`, on the same device and of the same dtype."""
 
     # -- the sizes it takes -----------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def size_multiple(self) -> int:
-        """Height and width of the latents must be divisible by this."""
+        """The number that height and width of the latents must be divisible by."""
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latents that it estimates."""
+        """Channels of the estimated latents."""
         return int(self.config["out_channels"])
 
     @property
@@ -95,7 +95,7 @@ class Backbone(ABC):
 
     @property
     def num_frames(self) -> int:
-        """T that it was made for."""
+        """The number of frames T that the model was made for."""
         return int(self.config["num_frames"])
 
     @property
@@ -110,7 +110,7 @@ class Backbone(ABC):
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
     def check_size(self, num_frames: int, height: int, width: int) -> None:
-        """Raise UserError unless latents of this size go through all levels and scales."""
+        """Raise UserError unless latents of this size fit all levels and scales."""
         multiple = self.size_multiple
         if height % multiple or width % multiple:
             raise UserError(

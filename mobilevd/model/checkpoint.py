@@ -1,4 +1,4 @@
-"""Model folders: `config.json` and safetensors, ours and diffusers' SVD ones, read strictly and written whole."""
+"""Model folders: `config.json` and safetensors, ours and diffusers' SVD ones, read strictly and written atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The model folder's config.json without diffusers' own keys; UserError if it is missing or no JSON object."""
+    """The model folder's config.json without diffusers' own keys; UserError if it is missing or not a JSON object."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -70,7 +70,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
 
 
 def _shards(index: Path) -> list[str]:
-    """The names of the shards in an index file, as it states them."""
+    """The names of the shards, as an index file lists them."""
     try:
         named: list[Any] = list(json.loads(index.read_text())["weight_map"].values())
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -154,7 +154,7 @@ def load_model_folder(
 ) -> Model:
     """Build the model that `folder` describes and load its weights strictly; in float32 unless `torch_dtype` is given.
 
-    Raises UserError for a missing folder or file, a config of another class, unknown config keys, other tensors.
+    Raises UserError for a missing folder or file, a config of another class, unknown config keys, tensors that differ.
     """
     model = build_model(cls, folder)
     load_strict(model, weight_files(folder, variant), folder)
@@ -164,7 +164,7 @@ def load_model_folder(
 
 
 def save_svd_folder(model: nn.Module, folder: Path) -> None:
-    """Write `model` as diffusers' `UNetSpatioTemporalConditionModel` folder (temporal kernels again 3x1x1).
+    """Write `model` as diffusers' `UNetSpatioTemporalConditionModel` folder (temporal kernels are 3x1x1 again).
 
     Raises UserError if the model is compressed, since diffusers' class cannot express that.
     """
@@ -172,7 +172,7 @@ def save_svd_folder(model: nn.Module, folder: Path) -> None:
     for key, plain in OUR_KEYS.items():
         value = config.pop(key, plain)
         same = value == plain or (key == "inner_widths" and not value)
-        if key != "scale_operator" and not same:  # the operator alone does nothing
+        if key != "scale_operator" and not same:  # without a scale the operator does nothing
             raise UserError(
                 f"{folder}: a compressed model ({key} = {value!r}) cannot be written as diffusers' {SVD_CLASS}"
             )
@@ -186,6 +186,6 @@ def save_svd_folder(model: nn.Module, folder: Path) -> None:
 
 
 def save_model_folder(model: nn.Module, folder: Path) -> None:
-    """`model.save_pretrained(folder)`, but the folder appears whole or not at all."""
+    """Run `model.save_pretrained(folder)` so that the folder appears whole or not at all."""
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]

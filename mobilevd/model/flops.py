@@ -1,7 +1,7 @@
 """Counting a UNet's floating-point operations and parameters without running it: everything on the meta device.
 
-The convention is the plain one of the field: a multiply-accumulate is 2 operations, and convolutions, linear layers and
-the two products of attention count; norms, activations, sums and softmax do not.
+The convention is the usual one: a multiply-accumulate is 2 operations, and convolutions, linear layers and the two
+products of attention count; norms, activations, sums and softmax do not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KIND_OF = {"convolution": CONVOLUTION, "_convolution": CONVOLUTION, "mm": LINEA
 
 @dataclass(frozen=True)
 class FlopCount:
-    """What one evaluation costs.
+    """The cost of one evaluation.
 
     Attributes:
         flops: floating-point operations, 2 per multiply-accumulate.
@@ -46,14 +46,14 @@ class FlopCount:
         return self.flops / 1e12
 
 
-# What a block costs and what shape it returns, by the block's kind, weights and input shapes. A UNet repeats a few
-# blocks many times, and compressed forms of it share most of them.
+# The cost and the output shape of a block, by the block's kind, weights and input shapes. A UNet repeats a few blocks
+# many times, and compressed forms of it share most of them.
 _Memo = dict[Any, tuple[Counter[str], torch.Size]]
 _memo: _Memo = {}
 
 
 class _Counting(TorchDispatchMode):
-    """Adds up the operations of everything that runs inside it, with PyTorch's own formula for each operator."""
+    """A dispatch mode that adds up all operations inside it, with PyTorch's own formula for each operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Counting(TorchDispatchMode):
 
 
 def _remember(block: nn.Module, counting: _Counting, extra_key: object) -> None:
-    """Make `block` look its cost up where the same block has run before on the same shapes."""
+    """Make `block` reuse its cost if the same block has run on the same shapes before."""
     forward: Callable[..., Tensor] = block.forward
     weights = tuple((name, tuple(weight.shape)) for name, weight in block.named_parameters())
 
@@ -98,7 +98,7 @@ def _project_everywhere(block: AttentionBlock, counting: _Counting) -> None:
         projection = block.attn2
         assert isinstance(projection, CrossAttentionProjection)
         width, context_width = projection.proj.weight.shape
-        once = context.shape[0] * context_width * width  # what has been counted: W_O W_V c, once per clip
+        once = context.shape[0] * context_width * width  # already counted: W_O W_V c, once per clip
         counting.counts[LINEAR] += 2 * (sequences * (context_width * width + width * width) - once)
 
     block.register_forward_hook(add)
@@ -115,14 +115,14 @@ def count_flops(
     """Count one evaluation of a UNet, compressed or not, funnels live or merged.
 
     Args:
-        unet_or_config: a model (its weights are not looked at), or its config.
+        unet_or_config: a model (its weights are not read), or its config.
         num_frames, height, width, batch: size of the latents.
-        project_everywhere: count single-token cross-attention ("projection") not as it runs here, `W_O W_V c` once
-            per clip, but as the layers that are left of SVD's code would run: W_V and W_O one after the other, on an
-            image token repeated to every frame (spatial) and to every position (temporal).
+        project_everywhere: count single-token cross-attention ("projection") not as it runs here, `W_O W_V c` once per
+            clip, but as the layers that are left of SVD's code would run: W_V and W_O one after the other, on an image
+            token repeated to every frame (spatial) and to every position (temporal).
 
     Raises:
-        UserError: a size that does not go through the UNet, or a config that describes none.
+        UserError: a size that does not fit the UNet, or a config that describes no UNet.
     """
     source = unet_or_config.config if isinstance(unet_or_config, SpatioTemporalUNet) else unet_or_config
     config = {key: value for key, value in dict(source).items() if not key.startswith("_")}

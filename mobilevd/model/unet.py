@@ -1,7 +1,8 @@
 """The spatio-temporal UNet: Stable Video Diffusion's, and every compressed form of it.
 
 The names of modules and of config keys are those of diffusers' `UNetSpatioTemporalConditionModel`, so that an SVD
-checkpoint loads strictly. What compression changed stands in further config keys: a folder rebuilds its model alone.
+checkpoint loads strictly. Further config keys record what compression changed, so that a folder alone rebuilds its
+model.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SVD_CHANNELS = (320, 640, 1280, 1280)
 
 
 def size_multiple(config: Mapping[str, Any]) -> int:
-    """What height and width of the latents must be divisible by in a UNet of this config: every halving in it."""
+    """The number that the latents' height and width must be divisible by in this config, for every halving."""
     levels = len(config.get("block_out_channels", SVD_CHANNELS))
     return 2 ** (levels - 1) * int(config.get("spatial_scale", 1))
 
@@ -58,10 +59,10 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin, Backbone):
         cross_attention: "full" or "projection" (exact for one context token).
         temporal_scale, spatial_scale: factor by which frames, or height and width, are reduced below level 0.
         scale_operator: "average" or "stride", the reduction's operator.
-        temporal_blocks: names of the blocks that keep their temporal part; None for all (`temporal_block_names`).
+        temporal_blocks: names of the blocks that keep their temporal part; None keeps all (`temporal_block_names`).
         inner_widths: see `mobilevd.model.layers.architecture.Architecture`.
         live_funnels: channel funnels are separate layers (finetuning), not merged.
-        temporal_gates: a learned importance per temporal block is part of the model (temporal pruning under way).
+        temporal_gates: a learned importance per temporal block is part of the model (during temporal pruning).
     """
 
     _supports_gradient_checkpointing = True
@@ -199,7 +200,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin, Backbone):
     # -- the forward pass -------------------------------------------------------------------------------------------
 
     def embed_time(self, timestep: Tensor, added_time_ids: Tensor) -> Tensor:
-        """Noise level (B,) and micro-conditioning (B, 3) -> embedding (B, E), SiLU applied as every layer wants it."""
+        """Noise level (B,) and micro-conditioning (B, 3) -> embedding (B, E), with SiLU applied for every layer."""
         dtype = self.conv_in.weight.dtype
         batch = added_time_ids.shape[0]
         time = self.time_embedding(self.time_proj(timestep.expand(batch)).to(dtype))
@@ -293,7 +294,7 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin, Backbone):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> SpatioTemporalUNet:
-        """Load a model folder of ours, strictly. Raises UserError at the first tensor that is missing or differs."""
+        """Load a model folder of ours, strictly. UserError names the first tensor that is missing or differs."""
         return checkpoint.load_model_folder(cls, Path(pretrained_model_name_or_path), **kwargs)
 
     @classmethod

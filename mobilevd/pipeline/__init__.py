@@ -1,6 +1,6 @@
-"""The main job: every stage trained, judged, exported and measured, and the cumulative table of it all.
+"""The run: every stage trained, evaluated, exported and measured, and the cumulative table of all of them.
 
-With `mobilevd/cli.py` the only place that knows all rooms.
+Only this package and `mobilevd/cli.py` know all other packages.
 """
 
 from mobilevd.pipeline.run import cache, run, train_stage

@@ -1,4 +1,4 @@
-"""The clips of a run: to train on, and to be compared with."""
+"""The clips of a run: those to train on, and those to compare with."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from training.data.video import read_clip
 
 @dataclass(frozen=True)
 class RunClips:
-    """Clips to train on and held-out clips to judge by; no video is in both."""
+    """Clips to train on and held-out clips for evaluation; no video is in both."""
 
     train: ClipIndex
     test: ClipIndex
 
 
 def _hold_out(index: ClipIndex, fraction: float, seed: int) -> tuple[ClipIndex, ClipIndex]:
-    """Split by file: a video's clips are all on one side, whichever other files there are."""
+    """Split by file: all clips of a video are on one side, whichever other files there are."""
     files = sorted(
         {clip.path for clip in index.clips}, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest()
     )
@@ -78,7 +78,7 @@ def prepare_clips(config: RunConfig, display: Display) -> RunClips:
 def training_latents(
     config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int, display: Display
 ) -> LatentDataset:
-    """The encoded training clips at a working size, from the run's cache if it is there."""
+    """The encoded training clips at a working size, from the run's cache if it has them."""
     chosen = ClipIndex(spread(clips.clips, limit), [])
     cache = config.output / "data" / f"latents-{height}x{width}-{len(chosen.clips)}.safetensors"
     with display.bar(f"encoding clips at {height}x{width}", len(chosen.clips)) as bar:
@@ -98,6 +98,6 @@ def spread(clips: list[Clip], limit: int) -> list[Clip]:
 
 
 def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
-    """Pixels uint8 (N, T, H, W, 3)."""
+    """Read the clips' pixels: uint8 (N, T, H, W, 3)."""
     data = config.data
     return np.stack([read_clip(c.path, data.num_frames, data.fps, c.start_s, height, width) for c in clips])

@@ -1,4 +1,4 @@
-"""What is shown while a run works: a bar per activity on a terminal, a line per finished activity anywhere."""
+"""Progress of a run: a bar per activity on a terminal, a line per finished activity anywhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LOG_EVERY_S = 30  # between the lines that stand for a bar where there is no terminal
+LOG_EVERY_S = 30  # seconds between the lines that replace a bar where there is no terminal
 
 
 class ActivityBar:
-    """One activity's progress; `note` is shown beside it (throughput, loss). In a log file a line now and then."""
+    """One activity's progress; `note` is shown beside it (throughput, loss). A log file gets a line now and then."""
 
     def __init__(self, progress: Progress, task: Any, what: str, console: Console) -> None:
         self._progress, self._task, self._what, self._console = progress, task, what, console
@@ -42,7 +42,7 @@ class Display:
 
     @contextmanager
     def bar(self, what: str, total: int | None = None) -> Iterator[ActivityBar]:
-        """Show a bar while inside; afterwards a line with the time it took."""
+        """Show a bar while the context lasts, and a line with the elapsed time after it."""
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(bar_width=24),

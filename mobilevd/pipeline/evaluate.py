@@ -1,4 +1,4 @@
-"""Judging one row: clips are generated from held-out first frames and compared with real clips."""
+"""Evaluation of one row: clips are generated from held-out first frames and compared with real clips."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def guidance_of(config: RunConfig) -> Tensor:
 
 
 Sampler = Callable[[Tensor, Conditions], Tensor]
-"""Noise (B, T, 4, h, w) of unit variance and conditions -> latents of the noise's shape."""
+"""A map from unit-variance noise (B, T, 4, h, w) and conditions to latents of the noise's shape."""
 
 
 def sampler_of(config: RunConfig, entry: Entry, unet: SpatioTemporalUNet) -> Sampler:
-    """How an entry's model is sampled: one evaluation, or the multi-step sampler."""
+    """The sampler of an entry's model: one evaluation, or the multi-step sampler."""
     diffusion = config.diffusion
     if entry.one_step:
         return lambda noise, conditions: generate_one_step(unet, noise, diffusion.sigma_max, conditions)
@@ -108,7 +108,7 @@ def resize_clips(clips: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @dataclass
 class Evaluator:
-    """Holds the real clips and the feature extractor that all rows are judged by."""
+    """The real clips and the feature extractor that all rows are evaluated with."""
 
     config: RunConfig
     extractor: FeatureExtractor
@@ -157,7 +157,7 @@ class Evaluator:
     def compare(
         self, entry: Entry, sample: Sampler, on_clips: Callable[[int], None]
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """Generate from the held-out first frames; the protocol's figures, and generated and real clips in full size."""
+        """Generate from the held-out first frames; return the figures, and generated and real clips in full size."""
         config, evaluation = self.config, self.config.evaluation
         chosen = spread(self.clips.test.clips, evaluation.clips)
         real = read_clips(config, chosen, entry.height, entry.width)
@@ -175,5 +175,5 @@ class Evaluator:
         write_contact_sheet(entry.folder / "contact_sheet.png", rows, labels)
         pairs = [np.concatenate([theirs, ours], axis=2) for ours, theirs in zip(generated, real, strict=True)]
         wall = np.concatenate(pairs, axis=1)  # a column of "real | generated" pairs, (T, n*H, 2*W, 3)
-        wall = wall.repeat(2, axis=1).repeat(2, axis=2)  # players show clips of 64 pixels as stamps
+        wall = wall.repeat(2, axis=1).repeat(2, axis=2)  # players show clips of 64 pixels very small
         write_video(entry.folder / "samples.mp4", wall, self.config.data.fps)

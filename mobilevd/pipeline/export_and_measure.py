@@ -1,4 +1,4 @@
-"""Exporting one row's model and measuring the program on a device."""
+"""Export of one row's model, and the measurement of its program on a device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEVICE_KEYS = ("name", "model", "fingerprint", "cpu", "logical_cores", "usable_c
 
 
 def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips) -> Manifest:
-    """Write the entry's bundle unless it is there, with a held-out clip's first frame as reference input."""
+    """Write the entry's bundle unless it exists, with a held-out clip's first frame as reference input."""
     bundle = entry.folder / BUNDLE
     if (bundle / MANIFEST).is_file():
         return read_manifest(bundle)
@@ -53,7 +53,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     )
     noise = torch.randn(data.num_frames, codec.latent_channels, height, width, generator=generator)
     calibration = []
-    if config.export.precision == "int8":  # fixed ranges: from training clips, as the reference is held out
+    if config.export.precision == "int8":  # static ranges come from training clips, because the reference is held out
         frames = read_clips(config, spread(clips.train.clips, CALIBRATION_CLIPS), entry.height, entry.width)[:, 0]
         images = [frames_to_tensor(frame[None]).to(image.device) for frame in frames]
         calibration = encode_images(images, codec, data.fps, data.motion_bucket_id, diffusion.noise_aug_strength)
@@ -79,7 +79,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
 def settings_of(
     unet: SpatioTemporalUNet, run: Mapping[str, Any], codec: Codec | None, chosen: Mapping[str, Any] | None = None
 ) -> OneStepSettings:
-    """The user's choices, else what the run was trained with, else SVD's."""
+    """The exported program's settings: the user's choices, else those that the run trained with, else SVD's."""
     settings = default_settings(unet)
     if codec is not None:
         settings = replace(settings, spatial_factor=codec.spatial_factor)
@@ -97,7 +97,7 @@ def settings_of(
 
 
 def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[str, Any]:
-    """Measure the entry's bundle unless that was done; raw samples are kept in bench.json, a phone's in its own file."""
+    """Measure the entry's bundle unless that was done; raw samples go to bench.json, a phone's to bench-device.json."""
     file = entry.folder / ("bench.json" if device == HOST else "bench-device.json")
     bench = config.bench
     protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
@@ -109,7 +109,7 @@ def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[s
 
 
 def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[str, Any] | None:
-    """The measurement in a file, if it is of this very bundle, device and protocol."""
+    """The measurement in a file, if it is of exactly this bundle, device and protocol."""
     if not file.is_file():
         return None
     facts = {"name": device.name, **device.describe()}
@@ -119,4 +119,4 @@ def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[
         same_bundle = kept["bundle"]["sha256"] == sha256_file(entry.folder / BUNDLE / MANIFEST)
         return kept if same_device and same_bundle and kept["protocol"] == protocol.to_json() else None
     except (ValueError, KeyError, TypeError):
-        return None  # not ours, or of an older version: measured anew
+        return None  # not ours, or of an older version: measure again

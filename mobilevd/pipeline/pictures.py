@@ -18,8 +18,8 @@ from training.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from training.data.video import read_clip
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-LIMIT = 9  # one to check the program on, the rest to calibrate by
-SEED = 0  # of the noise that augments the conditioning pictures
+LIMIT = 9  # one to check the program on, the rest to calibrate it on
+SEED = 0  # seed of the noise that augments the conditioning pictures
 
 
 def find_images(place: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def find_images(place: Path) -> list[Path]:
 
 
 def own_images(model: Path, settings: dict[str, Any]) -> Path | None:
-    """Where the videos of the run that made a model lie; None outside a run, or if they are gone."""
+    """The folder of the videos of the run that made a model; None outside a run, or if it is gone."""
     if not settings:
         return None
     videos = settings["data"]["videos"]
@@ -44,7 +44,7 @@ def own_images(model: Path, settings: dict[str, Any]) -> Path | None:
 
 
 def read_images(files: Sequence[Path], height: int, width: int) -> list[Tensor]:
-    """Up to `LIMIT` of the files, spread over all of them, as `read_image` gives them; size in pixels."""
+    """Read up to `LIMIT` of the files with `read_image`, spread over all of them; the size is in pixels."""
     count = min(LIMIT, len(files))
     return [read_image(files[i * len(files) // count], height, width) for i in range(count)]
 

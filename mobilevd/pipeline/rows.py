@@ -1,4 +1,4 @@
-"""A run on disk: one folder per row of the table, and fingerprints that tell whether what lies there still counts."""
+"""A run on disk: one folder per row of the table, and fingerprints that tell whether a folder is still valid."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Entry:
 
     Attributes:
         name, label: folder name and row name.
-        folder: where its results lie.
+        folder: the folder of its results.
         model: the model folder (for the base, the user's own).
-        stage: what made it; None for the base.
+        stage: the stage that made it; None for the base.
         previous: the entry it starts from; None for the base.
-        height, width: of its clips, in pixels.
+        height, width: size of its clips, in pixels.
         one_step: sampled by one evaluation, else by the multi-step sampler.
-        exported: whether it is a model of its own that a device could run.
-        fingerprint: of everything that decides its weights.
+        exported: true if it is a model of its own that a device could run.
+        fingerprint: hash of everything that decides its weights.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Entry:
         return entry
 
     def last_multi_step(self) -> Entry:
-        """The nearest earlier entry that is sampled in many steps: its encoder judges the one-step models after it."""
+        """The nearest earlier multi-step entry: later one-step models train against a discriminator on its encoder."""
         entry = self.previous
         while entry is not None and entry.one_step:
             entry = entry.previous
@@ -73,7 +73,7 @@ def _fingerprint(*parts: Any) -> str:
 
 
 def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
-    """All rows of a run, in order; checks that every stage's size fits codec and UNet before anything is computed.
+    """Return all rows of a run, in order, after checking that every stage's size fits codec and UNet.
 
     Raises UserError for a base folder that is no model, or a size that does not divide.
     """
@@ -82,7 +82,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     multiple = codec.spatial_factor * size_multiple(base_config)
     height, width = config.data.height, config.data.width
     check_divisible(height, width, multiple, "data")
-    # how much is trained on, and on what, but not how it is judged or measured
+    # the amount and kind of the training data, but not the evaluation or measurement
     data = config.data.model_dump(mode="json")
     fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
     base = Entry(
@@ -139,7 +139,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
 
 
 def claim_folder(entry: Entry) -> None:
-    """Note in the entry's folder what it is made from; UserError if it was made from something else."""
+    """Record in the entry's folder what it is made from; UserError if it was made from something else."""
     note = entry.folder / "entry.json"
     if note.is_file():
         try:
@@ -156,7 +156,7 @@ def claim_folder(entry: Entry) -> None:
 
 
 def run_settings(model: Path) -> dict[str, Any]:
-    """What the run that made `model` knew: its config, and whether this stage is sampled in one step; empty outside one."""
+    """The settings of the run that made `model`, and whether its stage is sampled in one step; empty outside a run."""
     entry, config = model.parent / "entry.json", model.parent.parent / "config.json"
     if not (entry.is_file() and config.is_file()):
         return {}

@@ -1,4 +1,4 @@
-"""The order of the main job, and what it leaves: results.json, report.md and the table in the terminal."""
+"""The order of work of a run, and its results: results.json, report.md and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
 
 def run(config: RunConfig, console: Console) -> dict[str, Any]:
-    """Do all that is not done yet, and print the table; returns the content of results.json."""
+    """Do all that is not done yet and print the table; return the content of results.json."""
     started = time.perf_counter()
     processes, display, codec = _begin(config, console)
     entries = plan_entries(config, codec)
-    SpatioTemporalUNet.from_pretrained(config.base.model)  # a wrong checkpoint is told before the work, not after
+    SpatioTemporalUNet.from_pretrained(config.base.model)  # report a wrong checkpoint before the work, not after
     done = _finished_results(config, entries)
-    processes.wait_for_everyone()  # all have looked before anyone writes
+    processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
-        open_device(config.bench.device).platform()  # a phone that does not answer is told before the work, too
+        open_device(config.bench.device).platform()  # report a phone that does not answer before the work, too
         done = _work(config, entries, codec, display, processes)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
@@ -55,14 +55,14 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
 
 
 def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Display, Codec]:
-    """What every command that trains starts with; only the first of several processes speaks."""
+    """Set up a command that trains: processes, display and codec; only the first of several processes prints."""
     processes = join_processes()
     display = Display((console or Console()) if processes.is_main_process else Console(quiet=True))
     return processes, display, load_codec(config.base.codec).to(processes.device)
 
 
 def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
-    """Train one stage, whose predecessors must be there; returns its model folder."""
+    """Train one stage, whose predecessors must be there; return its model folder."""
     find_stage(config, name)
     processes, display, codec = _begin(config, console)
     entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
@@ -77,7 +77,7 @@ def cache(config: RunConfig, console: Console | None = None) -> None:
     """Encode the training clips of every stage that trains, so that training starts at once."""
     processes, display, codec = _begin(config, console)
     if not processes.is_main_process:
-        return  # one is enough
+        return  # one process is enough
     clips = prepare_clips(config, display)
     for entry in plan_entries(config, codec):
         if entry.stage is not None and entry.stage.objective.trains:
@@ -86,7 +86,7 @@ def cache(config: RunConfig, console: Console | None = None) -> None:
 
 
 def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any] | None:
-    """results.json if it was made from exactly these settings."""
+    """The content of results.json, if it was made from exactly these settings."""
     file = config.output / "results.json"
     if not file.is_file():
         return None
@@ -95,7 +95,7 @@ def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any]
 
 
 def _settings(config: RunConfig, entries: list[Entry]) -> dict[str, Any]:
-    """What a finished run must agree with to be called finished."""
+    """The settings that a run must have in common with a finished one to count as finished."""
     judged = config.model_dump(mode="json", include={"evaluation", "export", "bench"})
     return {"fingerprint": entries[-1].fingerprint, "labels": [entry.label for entry in entries], **judged}
 
@@ -104,7 +104,7 @@ def _work(
     config: RunConfig, entries: list[Entry], codec: Codec, display: Display, processes: PartialState
 ) -> dict[str, Any]:
     with processes.main_process_first():
-        for entry in entries:  # before the first minute of work: does this folder belong to this configuration?
+        for entry in entries:  # before any work: check that this folder belongs to this configuration
             if entry.folder.exists():
                 claim_folder(entry)
         atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
@@ -142,7 +142,7 @@ def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str,
 
 
 def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
-    """The entry's figures from metrics.json, or a new judgement if there is none of this protocol."""
+    """The entry's figures from metrics.json, or from a new evaluation if there are none of this protocol."""
     file = entry.folder / "metrics.json"
     asked = {**config.model_dump(mode="json", include={"evaluation"})["evaluation"], "one_step": entry.one_step}
     if file.is_file():
@@ -161,7 +161,7 @@ def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Di
 def _measure(
     config: RunConfig, entry: Entry, entries: list[Entry], codec: Codec, clips: RunClips, display: Display
 ) -> dict[str, Any]:
-    """Export and measure where the configuration asks for it; figures, or the reason why there are none."""
+    """Export and measure where the configuration asks for it; return figures, or the reason why there are none."""
     phone = config.bench.device if config.bench.device != HOST else None
     reasons = {} if phone else {"device_ms": "no phone was measured (bench.device is host)"}
     wanted = config.export.stages == "all" or (config.export.stages == "last" and entry is entries[-1])
@@ -193,7 +193,7 @@ def _measure(
 
 
 def _inherit_host_ms(rows: list[dict[str, Any]]) -> None:
-    """The base sampled in one step is the base's own program."""
+    """Copy the host latency of the base to the base sampled in one step, which is the same program."""
     for row in rows:
         if row.get("same_program_as") == "base":
             row["host_ms"], row["device_ms"] = rows[0]["host_ms"], rows[0]["device_ms"]

@@ -33,7 +33,7 @@ from training.objectives.base import TrainingContext
 def train_entry(
     config: RunConfig, entry: Entry, clips: RunClips, codec: Codec, display: Display, processes: PartialState
 ) -> None:
-    """Make `entry.model` unless it is there; an interrupted training goes on where its last checkpoint was.
+    """Make `entry.model` unless it is there; an interrupted training continues from its last checkpoint.
 
     Every process calls this, and all return when the model is there.
     """
@@ -58,7 +58,7 @@ def train_entry(
             unet = transform.finish(unet)
         record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
         save_model_folder(unet, entry.model)
-        shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: nothing goes on from it
+        shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: no need to resume
     processes.wait_for_everyone()
 
 
@@ -105,7 +105,7 @@ def _train(
 
 
 def _context(config: RunConfig, entry: Entry, codec: Codec) -> TrainingContext:
-    """What the run offers the stage's objective."""
+    """The parts of the run that the stage's objective may use."""
 
     def load(earlier: Entry) -> SpatioTemporalUNet:
         return SpatioTemporalUNet.from_pretrained(earlier.model)
@@ -119,18 +119,18 @@ def _context(config: RunConfig, entry: Entry, codec: Codec) -> TrainingContext:
 
 
 def _module_file(entry: Entry, name: str) -> Path:
-    """Where what was trained beside the UNet (the discriminator's heads) is kept."""
+    """The file of a module that is trained beside the UNet (the discriminator's heads)."""
     return entry.folder / f"{name}.safetensors"
 
 
 def _start_from_previous(name: str, module: nn.Module, entry: Entry) -> None:
-    """Heads trained in an earlier stage go on in this one: they know the data already, and the encoder is the same."""
+    """Copy heads trained in an earlier stage: they know the data already, and the encoder is the same."""
     encoder, earlier = entry.last_multi_step(), entry.previous
     while earlier is not None and earlier is not encoder:
         file = _module_file(earlier, name)
         if file.is_file():
             tensors = load_file(file)
-            if tensors.keys() == module.state_dict().keys():  # heads of another depth start anew
+            if tensors.keys() == module.state_dict().keys():  # heads of another depth keep their new weights
                 module.load_state_dict(tensors)
             return
         earlier = earlier.previous

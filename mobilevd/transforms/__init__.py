@@ -29,9 +29,9 @@ TRANSFORMS: dict[type[TransformSettings], type[Transform[Any]]] = {
     TemporalPruningSettings: TemporalPruning,
     FunnelsSettings: Funnels,
 }
-"""A new transform is a line here, a file of this folder, and its settings in `mobilevd/config/transforms.py`."""
+"""The transform of each settings class; a new one takes a line here, a file here, and its settings in the config."""
 
 
 def make_transform(settings: TransformSettings) -> Transform[Any]:
-    """The transform that the settings are for."""
+    """Return the transform that the settings are for."""
     return TRANSFORMS[type(settings)](settings)

@@ -1,4 +1,4 @@
-"""What every transform of the architecture offers, and how most of them make the changed model."""
+"""The contract of a transform of the architecture, and the function that makes most of the changed models."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Transform(Generic[SettingsT]):
     """A change of the architecture in two moments, around a stage's training. This one changes nothing.
 
     A transform holds its settings only. Whatever training needs is in the model and its config, so that a run that was
-    interrupted goes on with the model loaded from its folder and a transform made anew.
+    interrupted continues with the model loaded from its folder and a transform made anew.
     """
 
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
 
     def begin(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
-        """The model to train: before training, funnels and gates go in. May return `unet` itself."""
+        """Return the model to train, with funnels and gates put in; may be `unet` itself."""
         return unet
 
     def finish(self, unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
-        """The model that is left: after training, funnels are merged and gated-off blocks deleted."""
+        """Return the model after training, with funnels merged and gated-off blocks deleted."""
         return unet
 
     def before_step(self, unet: SpatioTemporalUNet, generator: torch.Generator) -> None:
-        """Called on the model in training before each of its steps; all randomness comes from `generator` (CPU)."""
+        """Change the model before each training step; all randomness comes from `generator` (CPU)."""
 
     def after_step(self, unet: SpatioTemporalUNet) -> None:
-        """Called after each step: undoes what `before_step` left in the model."""
+        """Undo after each step what `before_step` changed in the model."""
 
     def learning_rates(self) -> dict[str, float]:
         """Learning rates of parameters that need their own, by the ending of the parameter's name."""

@@ -24,7 +24,7 @@ class CrossAttention(Transform[CrossAttentionSettings]):
 
 
 def project_cross_attention(unet: SpatioTemporalUNet) -> SpatioTemporalUNet:
-    """The UNet with `W_O W_V c + b_O` for every cross-attention; itself if it has no other."""
+    """The UNet with `W_O W_V c + b_O` for every cross-attention; `unet` itself if it has no other cross-attention."""
     if unet.config["cross_attention"] == "projection":
         return unet
     tensors: dict[str, Tensor] = {}

@@ -106,28 +106,30 @@ def merge_attention(layer: Attention) -> dict[str, Tensor]:
 
 
 def convolution_matrices(part: ResidualPart) -> tuple[Tensor, Tensor]:
-    """conv1 as (c, C_in * taps) and conv2 as (C_out * taps, c), float64: what is linear on the inner channels c."""
+    """conv1 as (c, C_in * taps) and conv2 as (C_out * taps, c), float64: the linear maps around the inner channels."""
     first = part.conv1.weight.detach().double().flatten(1)
     second = part.conv2.weight.detach().double().permute(0, 2, 3, 1).flatten(0, 2)
     return first, second
 
 
 def unmixed_basis(narrow: Tensor, widen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same product `widen @ narrow` by way of r of the c channels themselves, plus what of the others they carry.
+    """Rewrite the product `widen @ narrow` on r of the c channels themselves, each plus a share of the other channels.
 
-    Any invertible A gives the product of (A^-1 narrow) and (widen A) too. The norm and SiLU between two convolutions act
-    on each inner channel, so channels that are still the original ones disturb them least: A is made of the r columns of
-    `narrow` that are the least dependent on each other. At the full width both funnels become identities.
+    Any invertible A gives the product of (A^-1 narrow) and (widen A) too. The norm and SiLU between two convolutions
+    act on each inner channel, so channels that are still the original ones disturb them least: A is made of the r
+    columns of `narrow` that are the least dependent on each other. At the full width both funnels become identities.
 
     Args:
-        narrow: (r, c). widen: (c, r).
+        narrow: (r, c).
+        widen: (c, r).
 
     Returns:
-        The new two, and the numbers (r,) of the channels; the given two and the first r where narrow is singular.
+        The two new matrices and the indices (r,) of the channels; the given matrices and the first r indices if
+        `narrow` is singular.
     """
     rank = narrow.shape[0]
     rest, picked = narrow.clone(), []
-    for _ in range(rank):  # QR with column pivoting: always the column with most left
+    for _ in range(rank):  # QR with column pivoting: always the column with the largest remainder
         best = int(rest.square().sum(0).argmax())
         picked.append(best)
         direction = rest[:, best] / rest[:, best].norm().clamp(min=torch.finfo(rest.dtype).tiny)
@@ -177,8 +179,8 @@ class Funnels(Transform[FunnelsSettings]):
     every self-attention (the softmax scale stays that of the full width); convolutions in conv1-conv2 of every residual
     part, spatial and temporal.
 
-    While training, the funnels are layers of their own (merging before is worse, says the paper); `finish` merges them
-    without loss. A layer is narrowed once: a model that has funnels or narrowed layers is refused.
+    While training, the funnels are layers of their own (according to the paper, merging before training is worse);
+    `finish` merges them without loss. A layer is narrowed once: a model that has funnels or narrowed layers is refused.
     """
 
     def widths(self, unet: nn.Module) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Going on at another size: the weights stay, the data changes."""
+"""A change of the working size: the weights stay, the data changes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mobilevd.transforms.base import Transform
 class Resolution(Transform[ResolutionSettings]):
     """Work at `height` x `width` pixels from this stage on.
 
-    The model is as it was. How many latents a pixel makes is the codec's matter, so the caller tells the size in
-    latents with `record_latent_size`, which is what `mobilevd flops --model` counts at.
+    The model is as it was. The codec determines the number of pixels per latent, so the caller records the size in
+    latents with `record_latent_size`; `mobilevd flops --model` counts at that size.
     """
 
 

@@ -9,7 +9,7 @@ from mobilevd.transforms.temporal_multiscale import scale_changes
 
 
 class SpatialMultiscale(Transform[SpatialMultiscaleSettings]):
-    """Divide height and width by `factor` behind the first down block, restore them before the last up block.
+    """Divide height and width by `factor` behind the first down block, and restore them before the last up block.
 
     No weight changes (MobileVD, the multiscaling table; the places are those of temporal multiscaling).
     """

@@ -15,8 +15,8 @@ def scale_changes(
 ) -> dict[str, Any]:
     """The config changes that set `key` (temporal_scale or spatial_scale) to the settings' factor.
 
-    Raises UserError if the UNet is scaled so already, or with another operator along the other axis, or if its own
-    number of frames or size is not divisible.
+    Raises UserError if the UNet already has this scale, or another operator along the other axis, or a number of frames
+    or a size that is not divisible.
     """
     kind, factor, operator = settings.kind, settings.factor, settings.operator
     if int(unet.config[key]) > 1:
@@ -41,7 +41,7 @@ def scale_changes(
 
 
 class TemporalMultiscale(Transform[TemporalMultiscaleSettings]):
-    """Divide the frames by `factor` behind the first down block, restore them before the last up block.
+    """Divide the frames by `factor` behind the first down block, and restore them before the last up block.
 
     No weight changes. The level-0 skips keep all frames, the deeper ones have fewer (MobileVD, "temporal multiscaling";
     factor 2 is what the published FLOPs say, the operator is not published).

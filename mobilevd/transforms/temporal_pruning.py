@@ -35,8 +35,8 @@ class _StraightThrough(torch.autograd.Function):
 def gate_probabilities(importance: Tensor, n: int) -> Tensor:
     """Importance (N,) -> inclusion probabilities (N,), float64: p_i = min(1, c exp(importance_i)), sum n.
 
-    The exponential makes only differences of importance count, and lets a few hundred steps of a learning rate of 0.01
-    decide between blocks.
+    With the exponential only differences of importance count, and a few hundred steps at a learning rate of 0.01 decide
+    between blocks.
     """
     weights = torch.exp((importance.detach() - importance.detach().max()).double().cpu())
     return inclusion_probabilities(weights.clamp(min=1e-12), n)
@@ -112,7 +112,7 @@ def keep_temporal_blocks(unet: SpatioTemporalUNet, names: list[str]) -> SpatioTe
     """
     removed = [name for name in unet.temporal_block_names() if name not in names]
     widths = unet.config["inner_widths"]
-    if widths is not None:  # widths of deleted layers describe nothing any more
+    if widths is not None:  # the widths of deleted layers no longer describe anything
         gone = tuple(f"{name}.temporal_" for name in removed)
         widths = {key: width for key, width in widths.items() if not key.startswith(gone)}
     return rebuild(unet, temporal_blocks=list(names), temporal_gates=False, inner_widths=widths)

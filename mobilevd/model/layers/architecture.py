@@ -1,4 +1,4 @@
-"""What distinguishes one layer from another inside a UNet: the typed view of the config that the layers read."""
+"""The architecture as layers read it: a typed view of the config, with the choices that differ between layers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Architecture:
     live_funnels: bool = False
 
     def has_temporal(self, name: str) -> bool:
-        """Whether the block `name` keeps its temporal part."""
+        """True if the block `name` keeps its temporal part."""
         return self.temporal_blocks is None or name in self.temporal_blocks
 
     def width(self, name: str, pair: str) -> int | None:
-        """Inner width of the pair ("qk", "vo", "conv") in layer `name`; None where no funnel is."""
+        """Inner width of the pair ("qk", "vo", "conv") in layer `name`; None without a funnel."""
         return self.inner_widths.get(f"{name}.{pair}")

@@ -36,7 +36,7 @@ class Attention(nn.Module):
         context_dim: channels D of the context; None means self-attention.
         qk_dim, vo_dim: inner width per head of the query-key and the value-output pair; C / heads unless a funnel
             narrowed it.
-        live_funnels: the narrowing is still in matrices of its own, between projections of the full width.
+        live_funnels: the funnels are still separate matrices, between projections of the full width.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class BlockSpec:
 
 @dataclass
 class Conditioning:
-    """What every layer is told: embedding (B, E), SiLU already applied; context (B, 1, D); frame numbers (T,)."""
+    """The inputs of every layer: embedding (B, E), SiLU already applied; context (B, 1, D); frame numbers (T,)."""
 
     embedding: Tensor
     context: Tensor
@@ -39,7 +39,7 @@ class Conditioning:
 
 
 class Resample(nn.Module):
-    """Halves (a strided convolution) height and width, or enlarges them (nearest neighbour, then a convolution)."""
+    """Halves height and width (a strided convolution), or enlarges them (nearest neighbour, then a convolution)."""
 
     def __init__(self, channels: int, up: bool, up_factor: int = 2) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Resample(nn.Module):
 
 
 class Stage(nn.Module):
-    """Shared by the three kinds of stage: residual blocks, each followed by a transformer where the stage has them."""
+    """Base of the three kinds of stage: residual blocks, each followed by a transformer where the stage has them."""
 
     def __init__(self) -> None:
         super().__init__()

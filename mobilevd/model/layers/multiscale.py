@@ -10,9 +10,9 @@ OPERATORS = ("average", "stride")
 
 
 class TemporalScale(nn.Module):
-    """Divides the number of frames by `factor` (`down`) and repeats each of them again (`up`): (B*T, C, H, W).
+    """Divides the number of frames by `factor` (`down`) and repeats each frame `factor` times (`up`): (B*T, C, H, W).
 
-    The paper gives the places and the nearest neighbour; the operator on the way down is not published: the average of
+    The paper gives the places and the nearest neighbour. The operator of `down` is not published: the average of
     neighbouring frames, or the first of them ("stride").
     """
 

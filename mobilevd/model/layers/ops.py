@@ -1,7 +1,7 @@
-"""Operators with two spellings: the native one, fast in PyTorch, and the phone's, made of what XNNPACK takes whole.
+"""Operators in two forms: the native one, fast in PyTorch, and the phone form, made of operators that XNNPACK supports.
 
-Both compute the same numbers. `set_phone_form` chooses for a whole model before it is exported. The phone's spelling
-keeps to what is fast there with channels last in memory: means over pixels first and over a group's channels after,
+Both compute the same numbers. `set_phone_form` chooses the form for a whole model before it is exported. The phone form
+uses what XNNPACK does fast with channels last in memory: means over pixels first and over a group's channels after,
 means over channels as a product, attention as two batched products and a softmax, nearest upsampling as a product with
 ones (XNNPACK has no interpolation by nearest neighbour).
 """
@@ -17,13 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 class PhoneForm:
-    """Mixin of modules that have a second spelling; `set_phone_form` sets the flag."""
+    """Mixin of modules that have a phone form; `set_phone_form` sets the flag."""
 
     phone_form: bool = False
 
 
 def set_phone_form(model: nn.Module, enabled: bool = True) -> None:
-    """Choose the spelling of every operator in `model`: the phone's if `enabled`, else the native one."""
+    """Choose the form of every operator in `model`: the phone form if `enabled`, else the native one."""
     for module in model.modules():
         if isinstance(module, PhoneForm):
             module.phone_form = enabled
@@ -34,7 +34,7 @@ class GroupNorm(PhoneForm, nn.GroupNorm):
 
     def _group_mean(self, x: Tensor) -> Tensor:
         """Mean over each group and all positions: (N, C, *, *) -> (N, groups, 1, 1)."""
-        by_channel = x.mean((2, 3), keepdim=True)  # first: with channels last in memory it is the fast one, by far
+        by_channel = x.mean((2, 3), keepdim=True)  # pixels first: by far the fastest with channels last in memory
         per_group = self.num_channels // self.num_groups
         return by_channel.reshape(x.shape[0], self.num_groups, per_group, 1).mean((2, 3), keepdim=True)
 
@@ -104,12 +104,13 @@ class ScaledDotProduct(PhoneForm, nn.Module):
 # many keys; in full precision they are not (benchmarks/cpu_attention.py).
 PLAIN_ATTENTION_KEYS = 256
 
-# of scores at a time in the phone's attention: a part of the caches, and a bound on memory (4096 tokens: 64 MB a head)
+# bytes of scores at a time in the phone form of attention: a part of the caches, and a bound on memory (4096 tokens: 64
+# MB a head)
 ATTENTION_CHUNK_BYTES = 16 * 2**20
 
 
 def attention_chunk(batch: int, queries: int, keys: int) -> tuple[int, int]:
-    """How many of `batch` attentions, and rows of queries of each, to work off at a time in float32."""
+    """Number of the `batch` attentions, and of rows of queries in each, to compute at a time, in float32."""
     rows = max(1, ATTENTION_CHUNK_BYTES // (4 * keys))
     return max(1, min(batch, rows // queries)), min(queries, rows)
 
@@ -124,12 +125,12 @@ class NearestUpsample(PhoneForm, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, channels, height, width = x.shape
         f = self.factor
-        if self.phone_form:  # with channels last, as they lie in memory there
+        if self.phone_form:  # channels last, as in the memory of the phone form
             ones = torch.ones(1, 1, f, 1, dtype=x.dtype, device=x.device)
             wide = x.permute(0, 2, 3, 1).reshape(n * height, width, 1, channels) * ones
             tall = wide.reshape(n, height, 1, f * width * channels) * ones
             return tall.reshape(n, f * height, f * width, channels).permute(0, 3, 1, 2)
-        # repeat_interleave would do the same by way of rank 5
+        # repeat_interleave would do the same through rank 5
         x = x.reshape(n * channels, height, 1, width).expand(-1, -1, f, -1)
         x = x.reshape(n * channels, height * f, width, 1).expand(-1, -1, -1, f)
         return x.reshape(n, channels, height * f, width * f)

@@ -35,7 +35,7 @@ class ResidualPart(nn.Module):
         padding = (kernel[0] // 2, kernel[1] // 2)
         inner = inner or out_channels
         funnel = live_funnel
-        between = out_channels if funnel else inner  # what the convolutions themselves see
+        between = out_channels if funnel else inner  # the width of the convolutions themselves
         self.norm1 = GroupNorm(NORM_GROUPS, in_channels, eps=eps)
         self.conv1 = nn.Conv2d(in_channels, between, kernel, padding=padding)
         # None once a fixed noise level made it part of conv1's bias (export)
@@ -65,7 +65,7 @@ class TimeMixer(nn.Module):
     """The learned blend `a x_s + (1 - a) x_t`, a = sigmoid(mix_factor), with an optional gate on the temporal residual.
 
     A temporal part is residual, `x_t = x_s + r`, so the blend is `x_s + (1 - a) r` and a gate of 0 on r removes the
-    block exactly. The gate is set from outside for one training step (see `transforms/temporal_pruning.py`).
+    block exactly. The gate is set from outside for one training step (see `mobilevd/transforms/temporal_pruning.py`).
     """
 
     def __init__(self) -> None:
