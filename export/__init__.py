@@ -1,1 +1,1 @@
-"""Exports the one-step generator to phone runtimes: the folded graph, its targets, the proofs, and the bundle."""
+"""Export of the one-step generator to phone runtimes: the folded graph, its targets, the parity proofs, the bundle."""

@@ -54,21 +54,21 @@ def export_bundle(
     """Export the one-step generator of `unet`, prove it equal to the model, and write the bundle folder `out`.
 
     Args:
-        unet: a finished model; it is left as it is.
-        out: replaced as a whole if it exists; on any failure it stays as it was.
-        name: of the bundle, for tables.
+        unet: a finished model; it is not changed.
+        out: the bundle folder, replaced as a whole if it exists; on any failure it stays as it was.
+        name: name of the bundle, for tables.
         target: `NAME` or `NAME:PRECISION` (`export/targets/`).
         precision: None takes the target's default.
-        inputs, calibration: real ones; see `unet_program`. The real inputs become the bundle's reference.
-        flops: of one evaluation, for the manifest.
-        allow_low_parity: write the bundle even if its outputs are below the gate of the precision.
+        inputs, calibration: real inputs, see `unet_program`; `inputs` become the bundle's reference.
+        flops: FLOPs of one evaluation, for the manifest.
+        allow_low_parity: write the bundle even if its parity is below the precision's threshold.
 
     Returns:
         The manifest.
 
     Raises:
         UserError: unknown target or precision, unfinished model, size that does not fit the model, wrong inputs, or
-            parity below the gate of the precision.
+            parity below the precision's threshold.
     """
     chosen, chosen_precision = parse_target(target, precision)
     chosen.check_available()
@@ -83,9 +83,9 @@ class Item:
     """A program that goes into a bundle.
 
     Attributes:
-        precision: of the target's.
-        layers: parts of it that have another.
-        gate_db: least PSNR of its outputs; None takes the gate of the precision.
+        precision: one of the target's precisions.
+        layers: submodules with another precision.
+        gate_db: least PSNR of its outputs; None takes the threshold of the precision.
     """
 
     program: Program
@@ -95,7 +95,7 @@ class Item:
 
 
 def describe_model(unet: SpatioTemporalUNet, settings: OneStepSettings, flops: int | None) -> ModelEntry:
-    """The manifest's `model`."""
+    """The manifest's `model` entry."""
     factor = settings.spatial_factor
     return ModelEntry(
         parameters=sum(p.numel() for p in unet.parameters()),
@@ -130,10 +130,10 @@ def write_bundle(
 
     Args:
         items: the programs; the first gives the bundle its precision.
-        model, graph, calibration_inputs, quantization, pipeline: for the manifest.
+        model, graph, calibration_inputs, quantization, pipeline: entries of the manifest.
 
     Raises:
-        UserError: as `export_bundle`; the folder is then as it was.
+        UserError: see `export_bundle`; the folder is then as it was.
     """
     with atomic_folder(out) as folder:
         entries = {item.program.name: _write_program(item, target, folder, allow_low_parity) for item in items}
@@ -163,7 +163,7 @@ def write_bundle(
 
 
 def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: bool) -> ProgramEntry:
-    """Lower, prove and write one program with its reference tensors; returns its entry of the manifest."""
+    """Lower, prove and write one program with its reference tensors; return its manifest entry."""
     program, precision, layers = item.program, item.precision, item.layers
     file = folder / f"{program.name}{target.suffix}"
     started = time.perf_counter()
@@ -200,7 +200,7 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process until now."""
+    """Largest resident memory of this process so far, in MB."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -208,7 +208,7 @@ def peak_memory_mb() -> float:
 
 
 def _write_tensor(folder: Path, program: str, name: str, tensor: Tensor) -> TensorEntry:
-    """Write a reference tensor, little-endian in C order; returns its entry of the manifest."""
+    """Write a reference tensor, little-endian in C order; return its manifest entry."""
     path = f"reference/{program}.{name}.bin"
     atomic_write_bytes(folder / path, tensor.contiguous().numpy().astype("<f4").tobytes())
     return TensorEntry(name, tuple(tensor.shape), "float32", path)

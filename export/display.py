@@ -1,4 +1,4 @@
-"""What an export shows in the terminal."""
+"""The terminal output of an export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN_BLOCKS = 12
 
 
 def print_folding(graph: GraphEntry, console: Console) -> None:
-    """One line: what folding constants saved."""
+    """Print one line on what folding constants saved."""
     before, after = graph.before, graph.after
     console.print(
         f"one-step graph: {before.operators} operators and {before.flops / 1e9:.3f} GFLOPs before folding, "
@@ -24,7 +24,7 @@ def print_folding(graph: GraphEntry, console: Console) -> None:
 
 
 def print_sensitivity(mixed: Mixed, console: Console) -> None:
-    """The most sensitive blocks, what each costs the output at every precision, and what each got."""
+    """Print the most sensitive blocks, the output's SQNR of each at every precision, and the precision each got."""
     if not mixed.sensitivities:
         return
     precisions = list(mixed.sensitivities[0].sqnr_db)
@@ -47,7 +47,7 @@ def print_sensitivity(mixed: Mixed, console: Console) -> None:
 
 
 def print_manifest(manifest: Manifest, folder: Path, console: Console) -> None:
-    """A bundle's summary: size, parity and delegation of each program, and what it took."""
+    """Print a bundle's summary: size, parity and delegation of each program, lowering time and peak memory."""
     table = Table(title=f"{folder}: {manifest.target}, {manifest.precision}")
     for column in ("program", "precision", "MB", "inputs", "PSNR dB", "SNR dB", "max error"):
         table.add_column(column, justify="left" if column in ("program", "precision", "inputs") else "right")

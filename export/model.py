@@ -1,4 +1,4 @@
-"""What the command line calls: one model folder to bundles for several targets."""
+"""The export of one model folder to bundles for several targets, as the command line calls it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ MOBILEVD_LATENTS = (32, 64)
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What an export is asked for.
+    """The request for an export.
 
     Attributes:
         targets: each `NAME` or `NAME:PRECISION`.
-        precision: for targets without one of their own; None takes each target's default.
+        precision: precision of the targets that name none; None takes each target's default.
         settings: None takes SVD's micro-conditioning and the model's own size (`default_settings`).
         inputs: real `image_latents` and `image_embedding` to check the programs on.
-        calibration: more of them, to take quantized ranges from.
-        others, pipeline: programs around the UNet (codec), and how they go together.
-        goal: for mixed precision; None: every layer has the asked precision.
+        calibration: further inputs, to take quantized ranges from.
+        others, pipeline: programs around the UNet (codec), and the manifest's entry on how they are connected.
+        goal: the goal of a mixed precision; None: every layer has the given precision.
     """
 
     targets: Sequence[str] = ("executorch-xnnpack",)
@@ -54,10 +54,10 @@ class ExportRequest:
 def export_model(
     model_folder: Path | str, out: Path | str, request: ExportRequest, console: Console | None = None
 ) -> dict[str, Manifest]:
-    """Export a model folder to bundles and print what came out.
+    """Export a model folder to bundles and print a summary of each.
 
-    One target is written to `out` itself, several to `out/TARGET-PRECISION`. All targets are checked before the first is
-    exported; one whose tools are missing on this machine does not keep the others from coming out.
+    One target is written to `out` itself, several to `out/TARGET-PRECISION`. All targets are checked before the first
+    is exported; a target whose tools are missing on this machine does not prevent the others.
 
     Returns:
         The manifests, by folder name.
@@ -123,7 +123,7 @@ def default_settings(unet: SpatioTemporalUNet) -> OneStepSettings:
 
 
 def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
-    """A target with its precision: for a mixture without one said, the lowest that can be mixed."""
+    """Return a target with its precision; a mixture without a given precision takes the lowest that can be mixed."""
     target, precision = parse_target(text, request.precision)
     if request.goal is not None and request.precision is None and ":" not in text and target.ladders:
         precision = target.ladders[0][0]
@@ -131,14 +131,14 @@ def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
 
 
 def _name(model_folder: Path) -> str:
-    """Of the bundle: what the model's folder is called, or in a run the stage's, all of whose models are `model`."""
+    """The bundle's name: that of the model's folder or, in a run, where every folder is called `model`, the stage's."""
     return model_folder.parent.name if model_folder.name == "model" else model_folder.name
 
 
 def _choose_layers(
     program: Program, target: Target, precision: str, request: ExportRequest, console: Console
 ) -> tuple[Item, QuantizationEntry | None]:
-    """The UNet with one precision throughout, or mixed under the goal; and what the manifest says of the choice."""
+    """Return the UNet with one precision or mixed under the goal, and the manifest's entry on the mixture."""
     if request.goal is None:
         return Item(program, precision), None
     with console.status("measuring the blocks' sensitivity") as status:
@@ -155,5 +155,5 @@ def _choose_layers(
 
 
 def _codec_precision(target: Target) -> str:
-    """Of the programs around the UNet: floating point, full if the target has it (SVD's VAE overflows in half)."""
+    """Precision of the programs around the UNet: fp32 if the target has it, else fp16 (SVD's VAE overflows in half)."""
     return "fp32" if "fp32" in target.precisions else "fp16"

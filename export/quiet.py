@@ -1,4 +1,4 @@
-"""Keeps what converters say about themselves off the user's terminal: progress bars, log lines, deprecations."""
+"""Silence for converters, which would print progress bars, log lines and deprecations on the user's terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 
 class _Nowhere(io.TextIOBase):
-    """Takes what is written; never closed, because loggers that are set up meanwhile keep it."""
+    """A stream that drops what is written; never closed, because loggers that are set up in the meantime keep it."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -23,8 +23,8 @@ class _Nowhere(io.TextIOBase):
 def quietly() -> Iterator[None]:
     """Drop standard error, log records and warnings; exceptions still say what went wrong.
 
-    Some libraries change the root logger when they are imported (its level, its handlers): it is put back. Standard
-    output is left alone, so that a running display of ours goes on.
+    The root logger is restored, because some libraries change its level and handlers when they are imported. Standard
+    output is left alone, so that a running display of ours continues.
     """
     root, disabled = logging.getLogger(), logging.root.manager.disable
     level, handlers = root.level, list(root.handlers)
@@ -41,7 +41,7 @@ def quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def native_output_held() -> Iterator[Callable[[], str]]:
-    """Keep what compiled libraries write to the terminal (not through Python); gives a function that returns it."""
+    """Hold back what compiled libraries write to the terminal, not through Python; yield a function that returns it."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}

@@ -1,4 +1,4 @@
-"""A clip from a picture with the programs of a bundle on this host: what `mobilevd generate --bundle` does."""
+"""The clip from a picture with the programs of a bundle on this host, for `mobilevd generate --bundle`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ T = TypeVar("T")
 
 
 def generate_with_bundle(bundle: Bundle, picture: Path, seed: int, threads: int | None = None) -> np.ndarray:
-    """Animate a picture with a bundle's programs: uint8 (T, H, W, 3).
+    """Animate a picture with a bundle's programs; return uint8 (T, H, W, 3).
 
-    The same seed gives the same noise as `mobilevd.commands.generate.generate_frames`, and so the same clip up to rounding.
+    The same seed gives the same noise as `mobilevd.commands.generate.generate_frames`, and so the same clip up to
+    rounding.
 
     Args:
-        bundle: of `read_bundle`.
-        picture: file; cropped and resized to the bundle's size.
-        threads: of the runtime; None leaves its own number.
+        bundle: from `read_bundle`.
+        picture: a picture file, cropped and resized to the bundle's size.
+        threads: threads of the runtime; None leaves its default.
 
     Raises:
         UserError: a bundle without the whole path, or of a target that cannot run here; a picture that cannot be read.
@@ -66,14 +67,14 @@ def generate_with_bundle(bundle: Bundle, picture: Path, seed: int, threads: int 
 
 
 def frames_per_second(bundle: Bundle) -> float:
-    """Of the clips that a bundle makes; UserError if its manifest does not say."""
+    """Frame rate of the clips that a bundle makes; UserError if its manifest does not say."""
     if bundle.manifest.model.fps is None:
         raise UserError(f"{bundle.folder / MANIFEST}: model.fps is missing; export the bundle again")
     return bundle.manifest.model.fps
 
 
 def check_can_run(bundle: Bundle) -> None:
-    """Raise UserError if the bundle lacks a part of the path, or cannot run on this host."""
+    """Raise UserError if the bundle lacks a program of the whole path, or cannot run on this host."""
     where = bundle.folder
     if missing := [name for name in WHOLE_PATH if name not in bundle.programs]:
         raise UserError(
@@ -86,7 +87,7 @@ def check_can_run(bundle: Bundle) -> None:
 
 
 def _conditioning(bundle: Bundle) -> tuple[float, tuple[float, ...]]:
-    """Noise-augmentation strength and micro-conditioning that a clip is made with."""
+    """Noise-augmentation strength and micro-conditioning of a clip."""
     pipeline = bundle.manifest.pipeline
     if pipeline is None or pipeline.augmented_picture is None or pipeline.added_time_ids is None:
         raise UserError(
@@ -97,7 +98,7 @@ def _conditioning(bundle: Bundle) -> tuple[float, tuple[float, ...]]:
 
 
 def _decode(bundle: Bundle, latents: Tensor, threads: int | None) -> Tensor:
-    """Latents (T, C, h, w) to frames (T, 3, H, W), a chunk at a time; what is left over has a program of its own."""
+    """Decode latents (T, C, h, w) to frames (T, 3, H, W) in chunks; what is left over has a program of its own."""
     chunk = _shape(bundle, DECODER, LATENTS)[0]
     frames = []
     for part in latents.split(chunk):

@@ -1,7 +1,7 @@
-"""The cut: the folded graph in pieces, one per block, which put one after the other are the whole again.
+"""The cut of the folded graph into pieces, one per block, that make the whole again when put one after the other.
 
-Between two pieces a tensor is handed on as it lies in memory in the whole program (`Value.order`), so that no piece pays
-for a transposition that the whole does not have: the piece sees its input through a permutation, which is a view.
+A tensor between two pieces keeps the memory layout that it has in the whole program (`Value.order`), so that no piece
+pays for a transposition that the whole does not have: the piece sees its input through a permutation, which is a view.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Piece:
     """A block's part of a graph.
 
     Attributes:
-        nodes: in order.
-        inputs, outputs: what it takes from other pieces or the program's inputs, and what others or the program's outputs
-            take from it.
-        constants: what its nodes use that no input reaches, by node.
-        parameters: numbers among the model's weights that those come from.
+        nodes: the block's nodes, in order.
+        inputs, outputs: tensors from other pieces or the program's inputs, and tensors for others or the program's
+            outputs.
+        constants: values that the nodes use and that depend on no input, by node.
+        parameters: number of the model's weights that the constants come from.
     """
 
     block: Block
@@ -71,7 +71,7 @@ class Piece:
 
     @cached_property
     def key(self) -> str:
-        """The same for pieces with the same operators, shapes and types, whatever their weights; of any model."""
+        """A hash that is equal for pieces with equal operators, shapes and types, whatever their weights and model."""
         names: dict[fx.Node, str] = {edge.node: f"in{i}" for i, edge in enumerate(self.inputs)}
         lines = [f"in {edge.dims} {edge.order} {_dtype(edge.node)}" for edge in self.inputs]
         for node, value in self.constants.items():
@@ -90,7 +90,7 @@ class Piece:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def module(self) -> fx.GraphModule:
-        """The piece as a module: inputs and outputs as they lie in memory."""
+        """The piece as a module; inputs and outputs are in their memory order."""
         root, graph = nn.Module(), fx.Graph()
         env: dict[fx.Node, fx.Node] = {}
         for i, edge in enumerate(self.inputs):
@@ -117,10 +117,10 @@ class Piece:
 
 
 def cut(program: ExportedProgram, scratch: Path | None = None) -> list[Piece]:
-    """The pieces of a graph in the phone's spelling, in the order in which they run; every live node is in one.
+    """Return the pieces of a graph in the phone form, in the order in which they run; every live node is in one.
 
     Args:
-        scratch: a folder for large constants meanwhile.
+        scratch: folder for large constants while they are in use.
 
     Raises:
         UserError: an operator that XNNPACK does not have, so that the whole is no single program there.
@@ -161,7 +161,7 @@ def cut(program: ExportedProgram, scratch: Path | None = None) -> list[Piece]:
 
 
 def _runs(nodes: list[fx.Node]) -> list[tuple[Block, list[fx.Node]]]:
-    """Runs of nodes of one block."""
+    """Split nodes into runs that belong to one block."""
     runs: list[tuple[Block, list[fx.Node]]] = []
     for node, block in zip(nodes, blocks_of_nodes([module_path(node) for node in nodes]), strict=True):
         if not runs or runs[-1][0] != block:
@@ -171,7 +171,7 @@ def _runs(nodes: list[fx.Node]) -> list[tuple[Block, list[fx.Node]]]:
 
 
 class _Constants:
-    """What no input of a program reaches."""
+    """The values in a program that depend on no input."""
 
     def __init__(self, program: ExportedProgram, env: Mapping[fx.Node, object]) -> None:
         self._env = env
@@ -184,11 +184,11 @@ class _Constants:
 
     def value(self, node: fx.Node) -> Tensor:
         value = self._env[node]
-        assert isinstance(value, Tensor)  # the translation computes what follows from constants alone
+        assert isinstance(value, Tensor)  # the translation computes all values that depend on constants alone
         return value.detach()
 
     def parameters(self, nodes: list[fx.Node]) -> int:
-        """How many weights these come from, each counted once."""
+        """Number of weights that these nodes are computed from, each counted once."""
         seen: set[fx.Node] = set()
         waiting = list(nodes)
         while waiting:
@@ -201,7 +201,7 @@ class _Constants:
 
 def _edge(node: fx.Node, env: Mapping[fx.Node, object]) -> Edge:
     value = env[node]
-    assert isinstance(value, Value)  # one tensor: what gives several is taken apart in its own block
+    assert isinstance(value, Value)  # one tensor: an operator with several is taken apart in its own block
     return Edge(node, value.shape, value.order)
 
 

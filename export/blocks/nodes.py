@@ -1,7 +1,7 @@
-"""Which block of the UNet every node of the one-step graph belongs to.
+"""The block of the UNet that every node of the one-step graph belongs to.
 
-The cut is the same whether a temporal block is there or was pruned: what pruning takes away is exactly the temporal
-block's nodes, so a table of blocks holds for models with fewer of them.
+The cut is the same whether a temporal block is present or pruned: pruning takes away exactly the temporal block's
+nodes, so a table of blocks holds for models with fewer of them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from mobilevd.model.anatomy import TRANSFORMER_OUTPUT, WHOLES, Block, block_at, in_unet
 
 REST = "rest"
-"""Kind of what is in no block of the UNet."""
+"""The kind of nodes that are in no block of the UNet."""
 
 
 def blocks_of_nodes(paths: Sequence[str]) -> list[Block]:
-    """The block of every node, given the nodes' module paths in the order of execution.
+    """Return the block of every node, given the nodes' module paths in the order of execution.
 
-    Nodes between blocks (reshapes, sums, a concatenation with a skip) belong to the block that follows, but where they are
-    part of a residual block or transformer with a temporal part: what turns frames into clips and back is temporal.
+    Nodes between blocks (reshapes, sums, a concatenation with a skip) belong to the block that follows. The exception
+    are nodes that turn frames into clips and back, inside a residual block or transformer with a temporal part: they
+    are temporal.
     """
     own = [block_at(path) for path in paths]
     inside = [None if block is None or block.kind in WHOLES else block for block in own]
@@ -40,7 +41,7 @@ def blocks_of_nodes(paths: Sequence[str]) -> list[Block]:
 
 
 def _between(path: str, whole: Block | None, previous: Block | None, following: Block | None) -> Block:
-    """The block of a node that is in none by its own path; `whole` is the residual block or transformer it is in."""
+    """The block of a node whose own path is in none; `whole` is the residual block or transformer around it."""
     if whole is not None:
         inside = [block if block is not None and block.name == whole.name else None for block in (previous, following)]
         for block in inside:

@@ -1,4 +1,4 @@
-"""SVD's image encoder as one program: a picture of any fixed size, resized inside, to CLIP's embedding."""
+"""SVD's image encoder as one program: from a picture of any fixed size, resized inside, to CLIP's embedding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mobilevd.model.layers.ops import ScaledDotProduct
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x sigmoid(1.702 x), of the first CLIP models."""
+    """x sigmoid(1.702 x), the activation of the first CLIP models."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "quick_gel
 def antialiased_resize(height: int, width: int, size: int) -> SeparableMap:
     """diffusers' blur and bicubic resize of (height, width) pictures to (size, size): linear, so two matrices.
 
-    A map that keeps an axis as long as it is does not blur it, so a unit picture of the rows gives their matrix.
+    A map that keeps the length of an axis does not blur along it, so a unit picture of the rows gives their matrix.
     """
     rows = _resize_with_antialiasing(unit_pictures(height), (size, height))[0, 0]  # (size, height)
     columns = _resize_with_antialiasing(unit_pictures(width), (size, width))[0, 0]
@@ -39,7 +39,7 @@ class ClipLayer(nn.Module):
 
     Args:
         source: transformers' `CLIPEncoderLayer`.
-        activation: of the feed-forward network.
+        activation: the activation of the feed-forward network.
     """
 
     def __init__(self, source: Any, activation: Callable[[Tensor], Tensor]) -> None:
@@ -66,13 +66,13 @@ class ClipLayer(nn.Module):
 class ClipImageEncoder(nn.Module):
     """Picture (1, 3, H, W) in [-1, 1] to its embedding (1, 1, D).
 
-    Pixels p in [-1, 1] become ((p + 1) / 2 - mean) / std before the patches are projected; patches do not overlap and are
-    not padded, so both constants of that go into the projection.
+    Pixels p in [-1, 1] become ((p + 1) / 2 - mean) / std before the patches are projected; patches do not overlap and
+    are not padded, so mean and std are folded into the projection.
 
     Args:
         source: transformers' `CLIPVisionModelWithProjection`.
-        mean, std: (1, 3, 1, 1) of the pixels in [0, 1], as the feature extractor has them.
-        height, width: of the pictures.
+        mean, std: (1, 3, 1, 1) statistics of pixels in [0, 1], from the feature extractor.
+        height, width: size of the pictures.
 
     Raises:
         UserError: an activation that is not one of CLIP's.
@@ -107,7 +107,7 @@ class ClipImageEncoder(nn.Module):
 
 
 def _normalized_patches(source: nn.Conv2d, mean: Tensor, std: Tensor) -> nn.Conv2d:
-    """The projection of patches with the pixels' normalization in it; in double precision until it is rounded once."""
+    """The projection of patches with the pixels' normalization folded in; in double precision, rounded once."""
     mean, std = mean.double().cpu(), std.double().cpu()
     weight = source.weight.detach().double()
     bias = (weight * ((0.5 - mean) / std)).sum((1, 2, 3))

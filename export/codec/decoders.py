@@ -1,4 +1,4 @@
-"""Which decoder makes frames of the latents: the codec's own, or a fast one (an `AutoencoderTiny`, such as TAESD)."""
+"""The decoder that turns latents into frames: the codec's own, or a fast one (an `AutoencoderTiny`, such as TAESD)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mobilevd.errors import UserError
 OWN = "own"
 TINY = "tiny:"
 TEMPORAL_CHUNK = 2
-"""Frames that SVD's temporal decoder takes at once: at 512x256 its largest tensors have 134 MB a frame, several at once."""
-FRAME_CHUNK = 1  # of a decoder that works frame by frame: nothing is gained by more, and no frames are left over
+"""Frames that SVD's temporal decoder takes at once: at 512x256 it holds several tensors of 134 MB for each frame."""
+FRAME_CHUNK = 1  # for a decoder that works frame by frame: nothing is gained by more, and no frames are left over
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Decoder:
     """A decoder to be exported.
 
     Attributes:
-        module: scaled latents (N, C, h, w) to frames (N, 3, H, W) in [-1, 1].
-        eager: the same by the library's model in float32.
-        frames_per_chunk: what is decoded at once, unless the user says otherwise.
+        module: the map of scaled latents (N, C, h, w) to frames (N, 3, H, W) in [-1, 1].
+        eager: the same map by the library's model in float32.
+        frames_per_chunk: frames decoded at once, unless the user says otherwise.
     """
 
     module: nn.Module
@@ -87,7 +87,7 @@ def _fast_decoder(codec: Codec, name: str) -> Decoder:
 
 
 def load_tiny_autoencoder(folder: Path) -> AutoencoderTiny:
-    """diffusers' folder of an `AutoencoderTiny`, in float32, frozen; UserError for anything else."""
+    """Load diffusers' folder of an `AutoencoderTiny`, in float32, frozen; UserError for anything else."""
     try:
         model, info = cast(Any, AutoencoderTiny).from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True

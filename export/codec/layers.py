@@ -1,6 +1,6 @@
 """Layers of our own around the weights of diffusers' and transformers' modules.
 
-The weights are shared, not copied: CLIP's image encoder alone is 2.5 GB. Nothing here writes into them.
+The weights are shared, not copied: CLIP's image encoder alone is 2.5 GB. Nothing here changes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Pair = tuple[int, int]
 
 
 def frozen(tensor: Tensor) -> nn.Parameter:
-    """The same memory as a parameter of its own that takes no gradient."""
+    """A parameter that shares the tensor's memory and takes no gradient."""
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
@@ -61,14 +61,14 @@ def layer_norm(source: nn.LayerNorm) -> LayerNorm:
 
 
 def scaled(source: nn.Conv2d, factor: Tensor) -> nn.Conv2d:
-    """A copy whose output is `factor` (one number) times that of `source`; in double precision until it is rounded once."""
+    """A copy of `source` whose output is multiplied by the number `factor`; in double precision, rounded once."""
     weight = (source.weight.double() * factor.double()).to(source.weight.dtype)
     bias = None if source.bias is None else (source.bias.double() * factor.double()).to(source.bias.dtype)
     return convolution_of(weight, bias, cast(Pair, source.stride), cast(Pair, source.padding))
 
 
 class SeparableMap(nn.Module):
-    """A linear map of pictures that works on rows and columns apart: (1, C, H, W) -> (1, C, H', W') as `R x S^T`.
+    """A linear map of pictures, separable into rows and columns: (1, C, H, W) -> (1, C, H', W') as `R x S^T`.
 
     Args:
         rows: R (H', H).
@@ -89,8 +89,8 @@ class SeparableMap(nn.Module):
 
 
 def unit_pictures(size: int) -> Tensor:
-    """(1, 1, size, size): the identity, whose image under a map of rows is that map's matrix.
+    """Identity pictures (1, 1, size, size): the image of one under a map of rows is that map's matrix.
 
-    In float32, like the pictures: PyTorch's resize rounds its coordinates to the type of what it resizes.
+    They are float32, like the pictures: PyTorch's resize rounds its coordinates to the type of what it resizes.
     """
     return torch.eye(size)[None, None]

@@ -1,4 +1,4 @@
-"""The programs around the UNet: a picture to its embedding and its latents, and latents to frames."""
+"""The programs around the UNet: from a picture to its embedding and its latents, and from latents to frames."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from mobilevd.codecs.tiny import TinyCodec
 from mobilevd.errors import UserError
 
 NOISE, REAL = "noise", "picture"  # kinds of cases
-NOISE_SEED = 0  # of the inputs that parity is checked on, besides the real ones
-CALIBRATION_SEED = 1  # of those that ranges are taken from
+NOISE_SEED = 0  # seed of the noise inputs that parity is checked on, besides the real ones
+CALIBRATION_SEED = 1  # seed of the noise inputs that ranges are taken from
 CALIBRATION_INPUTS = 4
 
 Draw = Callable[[torch.Generator], Tensor]
@@ -45,18 +45,18 @@ def codec_programs(
     frames_per_chunk: int | None = None,
     calibration: Sequence[Tensor] = (),
 ) -> list[Program]:
-    """`image_encoder`, `vae_encoder` and `decoder` of a codec, for one size of pictures.
+    """Return the programs `image_encoder`, `vae_encoder` and `decoder` of a codec, for one size of pictures.
 
-    Where the chunk does not divide the number of frames there is also `decoder_rest`, for the frames that are left over:
-    the temporal decoder takes its norms over all frames of a chunk, so a padded chunk would give other frames.
+    If the chunk does not divide the number of frames, `decoder_rest` takes the frames that are left over: the temporal
+    decoder takes its norms over all frames of a chunk, so a padded chunk would give other frames.
 
     Args:
         settings: size in latents and number of frames; pixels follow from the codec's own factor.
-        latents: real ones (T, C, h, w), scaled, to check the decoder on; None takes the picture's, for every frame.
-        picture: a real one (1, 3, H, W) in [-1, 1]: a case of its own beside noise alone.
+        latents: real scaled latents (T, C, h, w) to check the decoder on; None repeats the picture's for every frame.
+        picture: a real picture (1, 3, H, W) in [-1, 1], checked as a case of its own besides noise.
         decoder: "own", or "tiny:FOLDER" for a folder of diffusers' `AutoencoderTiny`.
-        frames_per_chunk: that are decoded together; None takes what suits the decoder and a phone.
-        calibration: more pictures, for quantized ranges. Empty: noise alone.
+        frames_per_chunk: frames decoded together; None takes a number that suits the decoder and a phone.
+        calibration: further pictures, to take quantized ranges from; if empty, noise alone is used.
 
     Raises:
         UserError: a codec or decoder that cannot be exported, a picture or chunk of the wrong size.
@@ -86,7 +86,7 @@ def codec_programs(
 def _encoder_programs(
     codec: Codec, height: int, width: int, strength: float, picture: Tensor | None, calibration: Sequence[Tensor]
 ) -> list[Program]:
-    """Image encoder and VAE encoder; the latter gets its real picture augmented, as it always will."""
+    """The image encoder and the VAE encoder; the latter's real picture is augmented with noise, as in use."""
     image_encoder, vae_encoder = _encoders(codec, height, width)
     shape = (1, 3, height, width)
     augmented = None if picture is None else picture + strength * _normal(shape)(_seeded(NOISE_SEED))
@@ -100,7 +100,7 @@ def _encoder_programs(
 
 
 def chunk_size(decoder: Decoder, num_frames: int, asked: int | None) -> int:
-    """Frames that are decoded at a time: what was asked for, else the decoder's own, and never more than the clip has."""
+    """Frames decoded at a time: what was asked for, else the decoder's own number, and at most the clip's."""
     if asked is not None and asked < 1:
         raise UserError(f"frames per chunk of the decoder: {asked}; at least 1 is decoded at a time")
     return min(asked or decoder.frames_per_chunk, num_frames)
@@ -111,7 +111,7 @@ def _encoders(codec: Codec, height: int, width: int) -> tuple[nn.Module, nn.Modu
     if isinstance(codec, TinyCodec):
         return Thumbnail(height, width), TinyEncoder(codec.vae.encoder)
     if codec.name == "svd":
-        from export.codec.clip import ClipImageEncoder  # transformers takes a second to import: only where CLIP is used
+        from export.codec.clip import ClipImageEncoder  # only where CLIP is used: transformers takes a second to import
         from export.codec.vae import VaeEncoder
 
         svd = cast(Any, codec)
@@ -128,7 +128,7 @@ def _program(
     real: Tensor | None,
     calibration: Sequence[Tensor],
 ) -> Program:
-    """A program of one input and one output (`names`), with what the eager codec makes of its cases."""
+    """A program of one input and one output (`names`), with the eager codec's results for its cases."""
     input_name, output_name = names
     inputs = {NOISE: draw(_seeded(NOISE_SEED)), **({} if real is None else {REAL: real.detach().float().contiguous()})}
     cases: Mapping[str, Mapping[str, Tensor]] = {kind: {input_name: tensor} for kind, tensor in inputs.items()}
@@ -150,10 +150,10 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 def _uniform(shape: Sequence[int]) -> Draw:
-    """Pictures of noise in [-1, 1]."""
+    """A function that draws noise pictures in [-1, 1]."""
     return lambda generator: torch.rand(tuple(shape), generator=generator) * 2 - 1
 
 
 def _normal(shape: Sequence[int]) -> Draw:
-    """Of unit variance, as scaled latents are."""
+    """A function that draws noise of unit variance, like scaled latents."""
     return lambda generator: torch.randn(tuple(shape), generator=generator)

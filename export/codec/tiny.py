@@ -55,15 +55,15 @@ class TinyEncoder(nn.Module):
         self.layers = tiny_layers(source.layers)
 
     def forward(self, augmented_picture: Tensor) -> Tensor:
-        return self.layers(augmented_picture * 0.5 + 0.5)  # before the first padding, so not a part of its convolution
+        return self.layers(augmented_picture * 0.5 + 0.5)  # before the first padding, so not part of that convolution
 
 
 class TinyDecoder(nn.Module):
-    """Scaled latents (N, C, h, w) to frames (N, 3, H, W) in [-1, 1], each frame apart.
+    """Scaled latents (N, C, h, w) to frames (N, 3, H, W) in [-1, 1], each frame on its own.
 
     Args:
         source: diffusers' `DecoderTiny`.
-        scaling_factor, shift: the latents it was trained on are scaled / scaling_factor + shift, shift (1, C, 1, 1).
+        scaling_factor, shift: the decoder was trained on scaled / scaling_factor + shift, with shift (1, C, 1, 1).
     """
 
     shift: Tensor
@@ -83,7 +83,7 @@ class TinyDecoder(nn.Module):
 class Thumbnail(nn.Module):
     """Picture (1, 3, H, W) to the tiny codec's embedding (1, 1, 96): the means of 4 x 8 cells, as two matrices.
 
-    Cells overlap by a pixel where the size does not divide, as in PyTorch's adaptive pooling, whose matrices these are.
+    The matrices are those of PyTorch's adaptive pooling: cells overlap by a pixel where the size does not divide.
     """
 
     def __init__(self, height: int, width: int) -> None:

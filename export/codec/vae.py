@@ -1,4 +1,4 @@
-"""SVD's VAE as two programs: a picture to its latents, and a chunk of latents to frames."""
+"""SVD's VAE as two programs: from a picture to its latents, and from a chunk of latents to frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobilevd.model.layers.ops import NearestUpsample
 
 
 class Downsample(nn.Module):
-    """A strided convolution of a picture that is padded with zeros at the bottom and on the right only."""
+    """A strided convolution whose input is padded with zeros at the bottom and on the right only."""
 
     def __init__(self, source: Any) -> None:
         super().__init__()
@@ -29,8 +29,8 @@ class Downsample(nn.Module):
 class VaeEncoder(nn.Module):
     """Picture (1, 3, H, W) in [-1, 1] to the mode of its latents (1, 4, h, w), not scaled.
 
-    The mode is the first half of the last layer's outputs, so the other half, the variances, is not computed; the last two
-    convolutions, one of them 1x1, are one.
+    The mode is the first half of the last layer's outputs, so the other half, the variances, is not computed; the last
+    two convolutions, one of them 1x1, are composed into one.
 
     Args:
         vae: diffusers' `AutoencoderKLTemporalDecoder`.
@@ -57,7 +57,7 @@ class VaeEncoder(nn.Module):
 
 
 def _composed(first: nn.Conv2d, second: nn.Conv2d, outputs: int) -> nn.Conv2d:
-    """`second`, a 1x1 convolution, after `first`, as one, of its first `outputs` channels; in double precision."""
+    """Compose `first` and the 1x1 `second` into one convolution with `outputs` channels, in double precision."""
     if tuple(second.kernel_size) != (1, 1) or first.bias is None or second.bias is None:
         raise ValueError("only a 1x1 convolution with a bias goes into the one before it")
     mixing = second.weight.detach().double()[:outputs, :, 0, 0]  # (outputs, between)

@@ -1,4 +1,4 @@
-"""The blocks of SVD's VAE: residual ones per frame and across frames, and attention over the pixels of a frame."""
+"""The blocks of SVD's VAE: residual blocks per frame and across frames, and attention over the pixels of a frame."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class ResidualBlock(nn.Module):
 class SpatioTemporalBlock(nn.Module):
     """A block per frame, then the residual across all frames of the chunk: (T, C, H, W) -> (T, C', H, W).
 
-    The learned blend `(1 - s) x_s + s x_t` with `x_t = x_s + r` is `x_s + s r`, and s goes into r's last convolution. The
-    temporal decoder's s is sigmoid(mix_factor): it switches the UNet's convention round.
+    The learned blend `(1 - s) x_s + s x_t` with `x_t = x_s + r` is `x_s + s r`, so s is folded into r's last
+    convolution. The temporal decoder's s is sigmoid(mix_factor), the reverse of the UNet's convention.
 
     Args:
         source: diffusers' `SpatioTemporalResBlock` of the temporal decoder.
@@ -60,7 +60,7 @@ class SpatioTemporalBlock(nn.Module):
 
 
 def over_time(module: nn.Module, frames: Tensor) -> Tensor:
-    """Call `module` with frames (T, C, H, W) seen as one clip (1, C, T, H*W), and give frames back."""
+    """Call `module` with frames (T, C, H, W) seen as one clip (1, C, T, H*W), and return frames."""
     count, channels, height, width = frames.shape
     clip = frames.reshape(1, count, channels, height * width).transpose(1, 2)  # (1, C, T, H*W)
     clip = module(clip)

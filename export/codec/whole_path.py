@@ -1,4 +1,4 @@
-"""The whole path from a picture to frames: which programs a bundle holds for it, and what its manifest says of them."""
+"""The whole path from a picture to frames: the programs that a bundle holds for it, and its entry in the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mobilevd.model.unet import SpatioTemporalUNet
 
 
 def settings_for_codec(settings: OneStepSettings, unet: SpatioTemporalUNet, codec: Codec) -> OneStepSettings:
-    """The settings with the codec's pixels per latent.
+    """Return the settings with the codec's pixels per latent.
 
     Raises:
         UserError: the UNet's latents or embedding are not the codec's.
@@ -57,11 +57,11 @@ def whole_path(
     frames_per_chunk: int | None = None,
     calibration: Sequence[Tensor] = (),
 ) -> tuple[list[Program], PipelineEntry]:
-    """The programs that go beside the UNet's into a bundle, and the manifest's entry on how they go together.
+    """Return the programs beside the UNet's in a bundle, and the manifest's entry on how they are connected.
 
     Args:
-        codec: the model's.
-        settings: of `settings_for_codec`; those that the UNet's program is made with.
+        codec: the model's codec.
+        settings: from `settings_for_codec`; those that the UNet's program is made with.
         picture, latents, decoder, frames_per_chunk, calibration: see `codec_programs`.
 
     Raises:
@@ -72,7 +72,7 @@ def whole_path(
 
 
 def pipeline_entry(codec: Codec, settings: OneStepSettings, programs: Sequence[Program], decoder: str) -> PipelineEntry:
-    """The manifest's `pipeline`: all that a program needs to know to make a clip with a bundle."""
+    """The manifest's `pipeline` entry: all that is needed to make a clip with a bundle."""
     factor = codec.spatial_factor
     height, width = settings.latent_height * factor, settings.latent_width * factor
     chunks = {program.name: program.example[0].shape[0] for program in programs}

@@ -1,7 +1,7 @@
-"""What a fixed noise level lets be computed once: a copy of the UNet in the phone's spelling, with constants folded in.
+"""Constant folding for a fixed noise level: a copy of the UNet in the phone form, with all constants computed once.
 
-Every step is exact in the mathematics. What follows from constants alone without any algebra (frame positions, blend
-factors, reshaped weights) is left to constant propagation on the exported graph.
+Every step is mathematically exact. Values that follow from constants without any algebra (frame positions, blend
+factors, reshaped weights) are left to constant propagation on the exported graph.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mobilevd.transforms.cross_attention import project_cross_attention
 
 @torch.no_grad()
 def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor | None, consume: bool = False) -> SpatioTemporalUNet:
-    """A copy of `unet` for one noise level, in the phone's spelling; the caller's stays as it is.
+    """A copy of `unet` for one noise level, in the phone form; `unet` itself stays as it is.
 
     Args:
-        unet: finished (no live funnels or gates).
-        embedding: (1, E) what `embed_time` gives for that noise level and one micro-conditioning: the copy gives the same
-            numbers for it, and ignores the one it is called with. None: the embedding remains an input.
-        consume: no copy; `unet` is of no use to the caller afterwards, and half the memory is spared.
+        unet: a finished model (no live funnels or gates).
+        embedding: (1, E) output of `embed_time` for that noise level and one micro-conditioning. The copy gives the
+            same numbers for it, and ignores the embedding it is called with. None: the embedding remains an input.
+        consume: change `unet` instead of a copy, which saves half the memory; the caller must not use it afterwards.
 
     Returns:
         A model for inference.
@@ -55,7 +55,7 @@ def fold_for_phone(unet: SpatioTemporalUNet, embedding: Tensor | None, consume: 
 
 
 def _fold_time_embedding(part: ResidualPart, embedding: Tensor) -> None:
-    """conv1(x) + W e + b is a convolution with another bias, in double precision until it is rounded once."""
+    """Fold conv1(x) + W e + b into a convolution with another bias, in double precision, rounded once."""
     projection, bias = part.time_emb_proj, part.conv1.bias
     assert projection is not None and projection.bias is not None and bias is not None
     added = embedding[0].double() @ projection.weight.double().T + projection.bias.double()
@@ -64,7 +64,7 @@ def _fold_time_embedding(part: ResidualPart, embedding: Tensor) -> None:
 
 
 def _fold_blend(block: SpatioTemporalResBlock) -> None:
-    """x_s + (1 - a) r with r = conv2(...): the factor goes into conv2, and the blend is the residual part's own sum."""
+    """Fold x_s + (1 - a) r with r = conv2(...): the factor goes into conv2; the residual part's sum is the blend."""
     if block.temporal_res_block is None or block.time_mixer is None:
         return
     temporal, bias = block.temporal_res_block.conv2, block.temporal_res_block.conv2.bias
@@ -80,7 +80,7 @@ def _first_layer(feed_forward: FeedForward) -> nn.Linear:
 
 
 def _fold_affine(norm: nn.GroupNorm | nn.LayerNorm, layers: list[nn.Linear]) -> None:
-    """W (w * z + b) + c = (W w) z + (W b + c): the norm's weight and bias go into the layers behind it."""
+    """Fold a norm's weight and bias into the layers behind it: W (w * z + b) + c = (W w) z + (W b + c)."""
     weight, bias = norm.weight.double(), norm.bias.double()
     for layer in layers:
         constant = layer.weight.double() @ bias
@@ -93,7 +93,7 @@ def _fold_affine(norm: nn.GroupNorm | nn.LayerNorm, layers: list[nn.Linear]) -> 
 
 
 def _fold_scale(attention: Attention) -> None:
-    """The softmax's scale goes into the query projection."""
+    """Fold the softmax's scale into the query projection."""
     query, scale = attention.to_q, attention.attend.scale
     query.weight.mul_(scale)
     if query.bias is not None:

@@ -1,8 +1,8 @@
 """The one-step generator as one graph of tensors of rank <= 4: unit noise and conditions in, clean latents out.
 
 With one step the noise level and the micro-conditioning are constants of the program, so all that depends on them alone
-is computed here, once: the preconditioning's factors and the time embedding. Where the micro-conditioning is to be chosen
-on the device, it stays an input, and the time embedding a part of the graph.
+is computed here, once: the preconditioning's factors and the time embedding. If the micro-conditioning is to be chosen
+on the device, it stays an input and the time embedding stays in the graph.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ INPUTS = (NOISE, IMAGE_LATENTS, IMAGE_EMBEDDING)
 
 @dataclass(frozen=True)
 class OneStepSettings:
-    """What is constant in an exported generator.
+    """The constants of an exported generator.
 
     Attributes:
         latent_height, latent_width, num_frames: the program's only size.
         sigma: the noise level, in units of the latents' standard deviation.
         fps, motion_bucket_id, noise_aug_strength: the micro-conditioning (SVD's defaults).
         spatial_factor: pixels per latent, to record the size of the frames.
-        conditioning_inputs: the micro-conditioning is an input of the program (`added_time_ids`), the numbers here only
-            its reference.
+        conditioning_inputs: the micro-conditioning is an input of the program (`added_time_ids`); the numbers here are
+            only its reference values.
     """
 
     latent_height: int
@@ -45,18 +45,18 @@ class OneStepSettings:
     conditioning_inputs: bool = False
 
     def time_ids(self) -> Tensor:
-        """(1, 3) as the network takes them: fps - 1, motion bucket, noise-augmentation strength."""
+        """Micro-conditioning (1, 3) as the network takes it: fps - 1, motion bucket, noise-augmentation strength."""
         return added_time_ids(1, self.fps, self.motion_bucket_id, self.noise_aug_strength)
 
 
 class OneStepGenerator(nn.Module):
     """`D(sigma n; sigma) = c_skip sigma n + c_out F(c_in sigma n; c_noise)` for unit noise n, at one sigma, batch 1.
 
-    The program never sees a number as large as sigma (700): n is multiplied by `c_in sigma`, which is close to 1, and by
-    `c_skip sigma`, which is close to 1 / sigma.
+    The program never sees a number as large as sigma (700): n is multiplied by `c_in sigma`, which is close to 1, and
+    by `c_skip sigma`, which is close to 1 / sigma.
 
     Args:
-        unet: finished (no live funnels or gates); it is used as it is, not copied.
+        unet: a finished model (no live funnels or gates); it is used as it is, not copied.
 
     Raises:
         UserError: sigma is not positive, or the model is in the middle of a stage (`check_finished`).

@@ -17,8 +17,8 @@ from mobilevd.diffusion.preconditioning import Conditions, denoise
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 
-NOISE_SEED = 0  # of the inputs that parity is checked on, besides the given ones
-CALIBRATION_SEED = 1  # of those that ranges are taken from
+NOISE_SEED = 0  # seed of the noise inputs that parity is checked on, besides the given ones
+CALIBRATION_SEED = 1  # seed of the noise inputs that ranges are taken from
 CALIBRATION_INPUTS = 8
 
 
@@ -29,13 +29,14 @@ def unet_program(
     calibration: Sequence[Mapping[str, Tensor]] = (),
     consume: bool = False,
 ) -> Program:
-    """The generator of a finished model, folded; the model is left as it is, unless it may be consumed.
+    """Return the folded generator of a finished model; the model is not changed unless it may be consumed.
 
     Args:
-        inputs: real `image_latents` (1, 4, h, w) and `image_embedding` (1, 1, D), and `noise` (T, 4, h, w) if wanted:
-            a case of its own beside noise alone.
-        consume: the caller needs the model no more; half the memory is spared.
-        calibration: more of the same, for quantized ranges; noise is drawn where it is missing. Empty: noise alone.
+        inputs: real `image_latents` (1, 4, h, w) and `image_embedding` (1, 1, D), and `noise` (T, 4, h, w) if wanted;
+            checked as a case of its own besides noise.
+        consume: the caller no longer needs the model, which saves half the memory.
+        calibration: further inputs of this kind, to take quantized ranges from; noise is drawn where it is missing. If
+            empty, noise alone is used.
 
     Raises:
         UserError: unfinished model, size that does not fit it, wrong inputs.
@@ -62,7 +63,7 @@ def unet_program(
 
 
 def count_before(unet: SpatioTemporalUNet, settings: OneStepSettings) -> OperatorCounts:
-    """Operators and operations of one evaluation of the sampler as it is: noise level and conditioning are inputs."""
+    """Operators and operations of one evaluation before folding, with noise level and conditioning as inputs."""
 
     class Unfolded(torch.nn.Module):
         def __init__(self) -> None:
@@ -86,7 +87,7 @@ def count_before(unet: SpatioTemporalUNet, settings: OneStepSettings) -> Operato
 
 
 def folding_report(before: OperatorCounts, program: Program) -> GraphEntry:
-    """The manifest's `graph`: what a program costs before and after folding, both in PyTorch's own operators."""
+    """The manifest's `graph` entry: a program's cost before and after folding, both in PyTorch's own operators."""
     after = count_operators(program.graph(phone_form=False))
     return GraphEntry(CountsEntry(**vars(before)), CountsEntry(**vars(after)))
 
@@ -107,7 +108,7 @@ def _noise(shapes: Mapping[str, tuple[int, ...]], settings: OneStepSettings, see
 
 
 def _checked(inputs: Inputs, shapes: Mapping[str, tuple[int, ...]], noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The given inputs in the program's order, with what may be missing from `noise`."""
+    """Return the given inputs in the program's order; those that are missing come from `noise`."""
     if unknown := set(inputs) - set(noise):
         raise UserError(f"export: unknown input {sorted(unknown)[0]!r}; the program takes {', '.join(noise)}")
     complete = {}

@@ -1,1 +1,1 @@
-"""Mixed precision: what rounding each block costs the output, and the smallest program that keeps an asked quality."""
+"""Mixed precision: the effect of rounding each block on the output, and the smallest program of a given quality."""

@@ -1,8 +1,8 @@
-"""Mixed precision under a target: the blocks that cost most per byte are kept higher.
+"""The choices of a mixed precision, in which the blocks that cost most quality per byte keep a higher precision.
 
-Errors of different blocks are taken as independent, so that their noise adds up (the SQNR metric's usual assumption). The
-choice starts with everything at the lowest precision and raises, again and again, the block that takes away most noise for
-its bytes. What the program really is, its own proof says; where that falls short, more blocks are raised.
+Errors of different blocks are taken as independent, so that their noise adds up (the SQNR metric's usual assumption).
+The choices start with everything at the lowest precision and repeatedly raise the block that removes most noise for its
+bytes. The exported program is then measured; if it falls short, more blocks are raised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from export.mixed_precision.sensitivity import Sensitivity
 
 @dataclass(frozen=True)
 class Choice:
-    """A precision for every block, with what it is expected to give: SQNR of the output, and bytes of weights."""
+    """A precision for every block, with the expected result: SQNR of the output, and bytes of weights."""
 
     layers: dict[str, str]
     sqnr_db: float
@@ -24,7 +24,7 @@ class Choice:
 
 
 def choices(sensitivities: Sequence[Sensitivity], levels: Sequence[str]) -> list[Choice]:
-    """From everything at `levels[0]` to everything at `levels[-1]`, one block raised from each to the next."""
+    """Return the choices from everything at `levels[0]` to everything at `levels[-1]`, one block raised at each."""
     at = {s.block.name: 0 for s in sensitivities}
     path = [_choice(sensitivities, levels, at)]
     while True:
@@ -37,7 +37,7 @@ def choices(sensitivities: Sequence[Sensitivity], levels: Sequence[str]) -> list
 
 
 def _raises(s: Sensitivity, levels: Sequence[str], at: dict[str, int]) -> list[tuple[float, int]]:
-    """Noise taken away per byte, for every higher level of one block."""
+    """Noise removed per byte, for every higher level of one block."""
     now = levels[at[s.block.name]]
     result = []
     for level in range(at[s.block.name] + 1, len(levels)):

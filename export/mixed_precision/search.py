@@ -1,4 +1,4 @@
-"""The search for a mixed precision that meets a target, with the exported program itself as the judge."""
+"""The search for a mixed precision that meets a goal, by measuring the exported program itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from export.proof.prove import prove
 from export.targets.base import Target, program_size
 from mobilevd.errors import UserError
 
-STEP_DB = 0.5  # asked for on top, each time a program is found to fall short of what was predicted
+STEP_DB = 0.5  # added to the expectation each time a program falls short of its prediction
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a mixed precision must reach: least PSNR in dB, largest program in bytes, or both (at least one)."""
+    """The goal of a mixed precision: least PSNR in dB, largest program in bytes, or both (at least one)."""
 
     min_psnr_db: float | None = None
     max_size_bytes: float | None = None
@@ -39,7 +39,7 @@ class Mixed:
 
     Attributes:
         base: precision of all layers that `layers` does not name.
-        psnr_db: the least over outputs and cases.
+        psnr_db: the least PSNR over outputs and cases.
     """
 
     base: str
@@ -49,7 +49,7 @@ class Mixed:
     sensitivities: list[Sensitivity]
 
     def entry(self) -> QuantizationEntry:
-        """For the manifest: the choice and, most sensitive block first, what it rests on."""
+        """The manifest's entry: the choice and, most sensitive block first, the sensitivities that it rests on."""
         sensitivity = [SensitivityEntry(s.block.name, s.parameters, s.sqnr_db) for s in self.sensitivities]
         return QuantizationEntry(self.base, self.layers, tuple(sensitivity))
 
@@ -63,10 +63,10 @@ def find_mixed(
 ) -> Mixed:
     """Keep the most sensitive blocks above `base` until the goal is met.
 
-    With a PSNR to reach, the smallest program found that has it; with a size alone, the best that fits.
+    With a PSNR to reach, return the smallest program found that has it; with a size alone, the best that fits.
 
     Raises:
-        UserError: the target cannot mix precisions, or no mixture meets the goal; it says what can be had.
+        UserError: the target cannot mix precisions, or no mixture meets the goal; the message says what is possible.
     """
     levels = levels_above(target, base)
     sensitivities = measure_sensitivity(program, levels, on_block)
@@ -100,7 +100,7 @@ def levels_above(target: Target, base: str) -> list[str]:
 
 
 class _Judge:
-    """Exports choices and measures them, each once."""
+    """The measurement of choices: each is exported and run once."""
 
     def __init__(self, program: Program, target: Target, base: str, file: Path) -> None:
         self.program, self.target, self.base, self.file = program, target, base, file
@@ -111,10 +111,10 @@ class _Judge:
             for reference in references
         ]
         self.psnr_over_snr = min(offsets)
-        """What PSNR is above SNR for these outputs: peak squared over mean square."""
+        """Difference of PSNR and SNR for these outputs in dB: peak squared over mean square."""
 
     def measure(self, path: Sequence[Choice], index: int) -> tuple[float, int]:
-        """(least PSNR over cases in dB, bytes) of the exported program."""
+        """Return (least PSNR over cases in dB, bytes) of the exported program."""
         if index not in self._known:
             self.target.lower(self.program, self.base, self.file, path[index].layers)
             checks = prove(self.program, self.target, self.file)
@@ -124,7 +124,7 @@ class _Judge:
 
 
 def _enough(path: Sequence[Choice], judge: _Judge, wanted_db: float) -> int:
-    """The first choice that is expected to have so many decibels, then higher ones until the program really has."""
+    """Index of the first choice that is expected to have `wanted_db`, or of a higher one that really has it."""
     expected = wanted_db
     best = -math.inf
     index = -1
@@ -145,7 +145,7 @@ def _enough(path: Sequence[Choice], judge: _Judge, wanted_db: float) -> int:
 
 
 def _fitting(path: Sequence[Choice], judge: _Judge, limit_bytes: float) -> int:
-    """The last choice whose program is no larger than that."""
+    """Index of the last choice whose program has at most `limit_bytes`."""
     _, smallest = judge.measure(path, 0)
     if smallest > limit_bytes:
         raise UserError(

@@ -1,8 +1,8 @@
-"""What each block costs the model's output when it alone is rounded: SQNR, as in the quantization of latent diffusion.
+"""The SQNR of the model's output when one block alone is rounded, as in the quantization of latent diffusion.
 
 Signal-to-quantization-noise ratio, 10 log10(|y|^2 / |y - y_q|^2), of the model's output y (Yang et al., "Efficient
-Quantization Strategies for Latent Diffusion Models", 2023, use it for blocks and for whole models). A one-step generator is
-evaluated once, so there are no steps to average over: the inputs are the model's own.
+Quantization Strategies for Latent Diffusion Models", 2023, use it for blocks and for whole models). A one-step
+generator is evaluated once, so there are no steps to average over: the inputs are the model's own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from export.quantization.blocks import LayerGroup, find_blocks
 from export.quantization.simulate import observe_ranges, simulated
 from mobilevd.model.layers.ops import set_phone_form
 
-INPUTS = 2  # calibration inputs that sensitivity is measured on
+INPUTS = 2  # number of calibration inputs that sensitivity is measured on
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A block with the SQNR of the model's output when the block alone has a precision; by precision, in dB."""
+    """A block with the SQNR in dB of the model's output when the block alone has a precision, by precision."""
 
     block: LayerGroup
     sqnr_db: dict[str, float]
@@ -43,12 +43,12 @@ class Sensitivity:
 def measure_sensitivity(
     program: Program, precisions: Sequence[str], on_block: Callable[[int, int], None] | None = None
 ) -> list[Sensitivity]:
-    """Of every block at every precision but fp32, on calibration inputs; the most sensitive (at the first) come first.
+    """Measure every block at every precision but fp32 on calibration inputs; most sensitive (at the first) blocks first.
 
     Args:
-        on_block: told how many blocks are done, of how many.
+        on_block: called with the number of finished blocks and the number of all blocks.
     """
-    set_phone_form(program.module, False)  # the native spelling is the faster one here, and says the same
+    set_phone_form(program.module, False)  # the native form is the faster one here, and gives the same
     blocks = find_blocks(program.module)
     inputs = [tuple(each.values()) for each in program.calibration[:INPUTS]]
     ranges = observe_ranges(program.module, blocks, inputs) if "int8" in precisions else None

@@ -1,1 +1,1 @@
-"""Where a program's time goes: the runtime's trace, and the module that each operator in it comes from."""
+"""The profile of a program: its time in the runtime's trace, and the module that each operator in it comes from."""

@@ -1,12 +1,12 @@
-"""Which module of the model an operator of a trace belongs to.
+"""The module of the model that an operator of a trace belongs to.
 
-XNNPACK names operators by kind and runs them in the order of its graph, but not one to one: a square and the mean behind
-it become one, reshapes that change nothing vanish, a 1x1 convolution becomes a fully connected layer. So the two
-sequences are tied together at the operators that come through as they are (all kinds of which the trace has exactly as
-many as the graph), and what lies between two such ties is counted to the one behind it.
+XNNPACK names operators by kind and runs them in the order of its graph, but not one to one: a square and the mean
+behind it become one, reshapes that change nothing vanish, a 1x1 convolution becomes a fully connected layer. So the two
+sequences are matched at the operators that come through as they are (all kinds of which the trace has exactly as many
+as the graph), and an operator between two matches counts as part of the later one.
 
 Where XNNPACK puts in conversions of its own (half precision on a processor that has no arithmetic for it) it also sorts
-the graph anew, and operators that wait for nothing but an input of the program come first. A few such are recognized.
+the graph anew, and operators that depend only on an input of the program come first. A few such are recognized.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EVENT_KINDS = (
     ("Softmax", "XNNSoftmax"),
     ("Transpose", "XNNStaticTranspose"),
 )
-"""How the runtime's name of an operator begins, and which nodes of the graph it may stand for."""
+"""The beginning of the runtime's name of an operator, and the kind of node in the graph that it stands for."""
 NODE_KINDS = {"XNNConv2d": LAYER, "XNNFullyConnected": LAYER}
 PARTS = {
     RESIDUAL_BLOCK: "residual block, spatial",
@@ -66,14 +66,14 @@ REST = "the rest"
 
 
 MAX_MOVED = 0.05
-"""Of the operators that tie the sequences together, as many may come earlier than in the graph before it is no guess."""
+"""Largest share of the matched operators that may come earlier than in the graph; with more, a match is a guess."""
 
 
 def locate(events: Sequence[Event], places: Sequence[Origin]) -> list[str] | None:
-    """For each event the path of its module, "" for the model itself; None if the trace does not fit the graph.
+    """Return the path of each event's module, "" for the model itself; None if the trace does not fit the graph.
 
     Args:
-        places: of the graph that the program was made from (`origins_of`).
+        places: origins of the graph that the program was made from (`origins_of`).
     """
     kinds = [next((kind for start, kind in EVENT_KINDS if event.operator.startswith(start)), "") for event in events]
     node_kinds = [NODE_KINDS.get(place.kind, place.kind) for place in places]
@@ -99,10 +99,10 @@ def locate(events: Sequence[Event], places: Sequence[Origin]) -> list[str] | Non
 def _tie(
     events: Sequence[tuple[int, str]], nodes: Sequence[tuple[int, str]]
 ) -> tuple[dict[int, int], dict[int, int]] | None:
-    """Events' indices -> nodes' indices: of those in the graph's order, and of those that came earlier; None if too many.
+    """Map events' to nodes' indices, for events in the graph's order and for early ones; None if too many are early.
 
-    An event of another kind than the next node is taken for one that came earlier, until the node turns up that it leaves
-    without an event.
+    An event of another kind than the next node is taken for an early one, until a node turns up that has no event
+    because of it.
     """
     in_order: dict[int, int] = {}
     moved: dict[int, int] = {}
@@ -126,7 +126,8 @@ def _tie(
 def by_block(events: Iterable[Event], paths: Iterable[str]) -> list[OperatorTime]:
     """Time per block of the UNet ("down_blocks.0", "mid_block", "conv_in"), the model's own operators under "the rest".
 
-    Of other programs (a decoder) also by the blocks that are called so, else by the model's outermost parts.
+    Other programs (a decoder) are divided by blocks of the same names if they have them, else by the model's outermost
+    parts.
     """
 
     def stage(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Where in the model each operator of a lowered program comes from, kept beside the program for later profiles.
+"""The origin in the model of each operator of a lowered program, kept beside the program for later profiles.
 
 `PROGRAM.places.json` holds the nodes of the delegate's graph in order, each as a pair of indices: into `kinds` (of
 operators, in XNNPACK's names) and into `paths` (of modules, "" for the model itself).
@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
 
 def origins_file(program: Path) -> Path:
-    """Where the places of a program file are kept."""
+    """The file that holds the origins of a program file."""
     return program.with_suffix(".places.json")
 
 
@@ -42,7 +42,7 @@ def write_origins(file: Path, places: Sequence[Origin]) -> None:
 
 
 def read_origins(file: Path) -> list[Origin]:
-    """Raises UserError for a file that is not there or holds something else."""
+    """Read the origins; UserError for a file that is not there or holds something else."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["schema_version"] != SCHEMA_VERSION:

@@ -1,8 +1,8 @@
-"""Where a .pte program spends its time: ExecuTorch's event trace (ETDump), operator by operator.
+"""The time of a .pte program, operator by operator, from ExecuTorch's event trace (ETDump).
 
-ExecuTorch's wheels are built with XNNPACK's profiling, so a program that is one delegate still tells the time of each
+ExecuTorch's wheels are built with XNNPACK's profiling, so even a program that is one delegate gives the time of each
 operator inside it, under XNNPACK's own names ("Convolution (NHWC, F32) IGEMM"). Each is measured in whole microseconds,
-rounded down: an operator that takes less reads as 0, and what all of them lose together is `Profile.unaccounted_ms`.
+rounded down: an operator that takes less reads as 0, and `Profile.unaccounted_ms` holds the sum of what is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from export.quiet import native_output_held, quietly
 from mobilevd.errors import UserError
 
 WARMUP_RUNS = 1
-OUTSIDE = "native_call_"  # how an operator that no delegate took begins in the trace
+OUTSIDE = "native_call_"  # beginning of the trace's name of an operator that no delegate took
 DELEGATE, METHOD = "DELEGATE_CALL", "Method::execute"
 
 
@@ -50,7 +50,7 @@ class Profile:
 
     Attributes:
         events: every operator.
-        total_ms: of the method as a whole.
+        total_ms: time of the method as a whole.
     """
 
     events: list[Event]
@@ -58,15 +58,16 @@ class Profile:
 
     @property
     def unaccounted_ms(self) -> float:
-        """What no operator's time holds: rounding down to microseconds, copies of inputs and outputs, the trace itself.
+        """Time in no operator's: rounding down to microseconds, copies of inputs and outputs, the trace itself.
 
-        On a busy machine also pauses: one that hits an operator in one run of several is not in that operator's median.
+        On a busy machine it also holds pauses: one that hits an operator in one run of several is not in that
+        operator's median.
         """
         return self.total_ms - sum(event.ms for event in self.events)
 
     @property
     def outside_share(self) -> float:
-        """Part of the whole time that operators outside any delegate take, 0 to 1."""
+        """Share of the whole time that operators outside any delegate take, 0 to 1."""
         return sum(event.ms for event in self.events if event.outside) / self.total_ms if self.total_ms else 0.0
 
 
@@ -89,11 +90,11 @@ def trace_program(file: Path, inputs: Sequence[Tensor], threads: int, runs: int 
 
     Args:
         file: a .pte; its method `forward` is run.
-        runs: that count; one more warms up.
+        runs: number of runs that count; one more warms up.
 
     Raises:
-        UserError: there is no such file, or the trace is none of equal runs.
-        RuntimeError: the runtime cannot load or run it.
+        UserError: there is no such file, or the trace does not hold equal runs.
+        RuntimeError: the runtime cannot load or run the program.
     """
     if not file.is_file():
         raise UserError(f"{file}: there is no such program to profile")
@@ -110,14 +111,14 @@ def read_trace(dump: Path, runs: int, warmup: int = 0) -> Profile:
     """Read an ETDump of `warmup + runs` equal evaluations of one method, of which the first `warmup` do not count.
 
     Raises:
-        UserError: there is no such file, it is no ETDump, or does not hold just those evaluations.
+        UserError: there is no such file, it is no ETDump, or it does not hold exactly those evaluations.
     """
     if not dump.is_file():
         raise UserError(f"{dump}: there is no such trace")
     try:
         with quietly():
             events = _events(dump)
-    except Exception as error:  # the reader checks nothing: any of struct's, flatbuffers' and its own errors
+    except Exception as error:  # the reader checks nothing: struct's, flatbuffers' and its own errors come through
         raise UserError(f"{dump}: cannot be read as an ETDump ({error!r})") from None
     method = [event for event in events if event.name == METHOD]
     found = sorted({len(event.perf_data.raw) for event in events})
@@ -131,7 +132,7 @@ def read_trace(dump: Path, runs: int, warmup: int = 0) -> Profile:
     operators = [
         Event(re.sub(r" #\d+$", "", name).removeprefix(OUTSIDE), ms, name.startswith(OUTSIDE))
         for (name, ms), event in zip(timed, events, strict=True)
-        # a delegate that tells nothing of its inside is one operator; OPERATOR_CALL repeats what is outside
+        # a delegate without events of its own is one operator; OPERATOR_CALL repeats what is outside
         if event.is_delegated_op or name.startswith(OUTSIDE) or (name == DELEGATE and not inside)
     ]
     return Profile(operators, next(ms for name, ms in timed if name == METHOD))

@@ -1,4 +1,4 @@
-"""What of a program runs in its backend, and what is left outside: read from the program itself."""
+"""The delegation of a program: the operators in its backend and those left outside, read from the program itself."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.export import ExportedProgram
 from device_runner.bundle.manifest import DelegationEntry, OutsideOperator
 from export.program.operator_counts import node_flops, overload_name
 
-MAX_SHAPES = 4  # of one operator outside; the rest repeats
+MAX_SHAPES = 4  # shapes kept of one operator outside; further ones repeat
 
 
 @dataclass(frozen=True)
 class Delegation:
-    """Where a program's operators run.
+    """The delegation of a program's operators.
 
     Attributes:
-        delegates: parts handed to the backend, each as one; every border between two costs copies.
-        operators_outside: those that the runtime's plain kernels compute.
+        delegates: number of parts handed to the backend, each as one; every border between two costs copies.
+        operators_outside: the operators that the runtime's plain kernels compute.
         operators_inside: number of operators in the delegates.
-        flops_share: part of the floating-point operations that is inside, 0 to 1; 1 where there are none at all.
+        flops_share: share of the floating-point operations that is inside, 0 to 1; 1 if there are none at all.
     """
 
     delegates: int
@@ -34,12 +34,12 @@ class Delegation:
 
     @property
     def operator_share(self) -> float:
-        """Part of the operators that is inside, 0 to 1."""
+        """Share of the operators that is inside, 0 to 1."""
         total = self.operators_inside + sum(o.count for o in self.operators_outside)
         return self.operators_inside / total if total else 1.0
 
     def entry(self) -> DelegationEntry:
-        """For the manifest."""
+        """The manifest's entry."""
         return DelegationEntry(
             delegates=self.delegates,
             operators_outside=tuple(self.operators_outside),
@@ -50,7 +50,7 @@ class Delegation:
 
 
 class OutsideCounter:
-    """Gathers operators outside by name."""
+    """A counter of operators outside, by name."""
 
     def __init__(self) -> None:
         self._found: dict[str, OutsideOperator] = {}
@@ -61,12 +61,12 @@ class OutsideCounter:
         self._found[op] = OutsideOperator(op, before.count + 1, seen)
 
     def result(self) -> list[OutsideOperator]:
-        """The most frequent first."""
+        """The operators outside, the most frequent first."""
         return sorted(self._found.values(), key=lambda o: -o.count)
 
 
 def delegation_of_edge(program: ExportedProgram) -> Delegation:
-    """Of a program that ExecuTorch's partitioners went over (`EdgeProgramManager.exported_program()`)."""
+    """The delegation of a program partitioned by ExecuTorch (`EdgeProgramManager.exported_program()`)."""
     delegates = inside = flops_inside = flops_outside = 0
     outside = OutsideCounter()
     modules = dict(program.graph_module.named_modules())

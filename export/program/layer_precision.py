@@ -1,4 +1,4 @@
-"""Which precision a layer gets: the program's, unless the layer or a block around it is named as an exception."""
+"""The precision of a layer: the program's, unless the layer or a block around it is named as an exception."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LayerPrecisions = Mapping[str, str]
 
 
 def precision_of(path: str, precision: str, layers: LayerPrecisions | None) -> str:
-    """The precision of the module at `path`; of several exceptions that hold it, the innermost counts.
+    """The precision of the module at `path`; of several exceptions that contain it, the innermost counts.
 
     Args:
-        path: dotted, as in the graph ("unet.down_blocks.0.resnets.0.spatial_res_block.conv1").
+        path: dotted path, as in the graph ("unet.down_blocks.0.resnets.0.spatial_res_block.conv1").
         layers: exceptions, by names that need not begin at the graph's root ("down_blocks.0").
     """
     best, depth = precision, -1

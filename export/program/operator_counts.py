@@ -1,8 +1,8 @@
-"""Operators and floating-point operations of an exported graph, whatever dialect it is in.
+"""Operators and floating-point operations of an exported graph, in any dialect.
 
-The convention is that of `mobilevd/model/flops.py`: convolutions, linear layers and the products of attention count, two
-for each multiply-accumulate. PyTorch's own counter knows nothing of composite operators (and counts SDPA on CPU tensors
-as 0).
+The convention is that of `mobilevd/model/flops.py`: convolutions, linear layers and the products of attention count,
+two for each multiply-accumulate. PyTorch's own counter knows nothing of composite operators (and counts SDPA on CPU
+tensors as 0).
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class OperatorCounts:
-    """Of what a program computes anew at every call: `operators` calls, of which the products cost `flops`."""
+    """The work that a program does anew at every call: `operators` calls, of which the products cost `flops`."""
 
     operators: int
     flops: int
 
 
 def operator_name(node: fx.Node) -> str:
-    """`aten.bmm.default` of any dialect -> "bmm"; "" for what is no operator."""
+    """ "bmm" for `aten.bmm.default` of any dialect; "" for a node that is no operator."""
     parts = overload_name(node).split(".")
     return parts[1] if len(parts) > 1 and node.op == "call_function" else ""
 
 
 def overload_name(node: fx.Node) -> str:
-    """`aten.bmm.default`, also where the node has ExecuTorch's version of the operator."""
+    """The name with overload, `aten.bmm.default`, even if the node has ExecuTorch's version of the operator."""
     target: Any = node.target
     plain = isinstance(target, OpOverload) or not hasattr(target, "_op")
     return str(target if plain else target._op)
 
 
 def node_flops(node: fx.Node) -> int:
-    """Of one node with shapes in its `meta`."""
+    """FLOPs of one node, which must have shapes in its `meta`."""
     inputs = [_shape(argument) for argument in node.args if isinstance(argument, fx.Node)]
     return operator_flops(operator_name(node), inputs, _shape(node))
 
 
 def operator_flops(name: str, inputs: Sequence[Shape], output: Shape) -> int:
-    """Of one operator by its plain name and the shapes of its tensors, in the order of its arguments."""
+    """FLOPs of one operator, by its plain name and the shapes of its tensors, in the order of its arguments."""
     if name in ("linear", "mm", "bmm", "matmul"):
         return 2 * math.prod(output) * inputs[0][-1]
     if name in ("addmm", "baddbmm"):
@@ -63,7 +63,7 @@ def operator_flops(name: str, inputs: Sequence[Shape], output: Shape) -> int:
 
 
 def count_operators(program: ExportedProgram) -> OperatorCounts:
-    """Count what depends on the program's inputs; what follows from its weights alone is computed before."""
+    """Count the operators that depend on the program's inputs; what follows from weights alone is computed before."""
     signature = program.graph_signature
     inputs = {spec.arg.name for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT}
     live: set[fx.Node] = set()

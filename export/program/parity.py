@@ -1,4 +1,4 @@
-"""How far an exported program is from the model, in figures, and how near it must be."""
+"""Parity: the difference between an exported program and the model in figures, and the thresholds for it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GATES_DB = {
 }
 """Least PSNR of a program against eager fp32, by precision.
 
-Rounding alone leaves 105 to 135 dB in fp32. Four bits are 16 levels, 24 dB below eight: theirs is a floor under which the
-picture is another one, not a promise of quality.
+Rounding alone leaves 105 to 135 dB in fp32. Four bits are 16 levels, 24 dB below eight: below their threshold the
+picture is another one; above it no quality is promised.
 """
 
 

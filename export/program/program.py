@@ -1,4 +1,4 @@
-"""A program to be: the module in its final form, the inputs it is proven on, and what the right answers are."""
+"""A program before it is lowered: the module in its final form, the inputs it is checked on, and their references."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.export import ExportedProgram, export
 from mobilevd.model.layers.ops import set_phone_form
 
 Inputs = Mapping[str, Tensor]
-"""An input per name, in the order of the module's arguments."""
+"""The inputs by name, in the order of the module's arguments."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class Program:
     """One graph of a bundle, before it is lowered to a target.
 
     Attributes:
-        name: of the program in the bundle and of its file: "unet", "decoder", ...
-        module: for inference, in float32 on the CPU; its operators' spelling is the target's to choose (`set_phone_form`).
+        name: name of the program in the bundle and of its file: "unet", "decoder", ...
+        module: the module for inference, in float32 on the CPU; the target chooses its operators' form
+            (`set_phone_form`).
         cases: the inputs that parity is checked on, by kind ("noise", "latents"); the same names and shapes in each.
-        references: by kind, the outputs of the eager model in float32, before anything was folded or rounded.
-        outputs: their names.
-        calibration: more inputs, none of them among `cases`, to choose quantized ranges by.
+        references: the outputs of the eager model in float32, before anything was folded or rounded, by kind.
+        outputs: names of the outputs.
+        calibration: further inputs, none of them among `cases`, to take quantized ranges from.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Program:
     _graphs: dict[bool, ExportedProgram] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def graph(self, phone_form: bool) -> ExportedProgram:
-        """The module's graph in one of its two spellings; traced once, whatever it is lowered to afterwards."""
+        """The module's graph in one of its two forms; traced once, whatever it is lowered to afterwards."""
         if phone_form not in self._graphs:
             set_phone_form(self.module, phone_form)
             with torch.no_grad():

@@ -1,1 +1,1 @@
-"""The proof that comes with every program: outputs against the model's, the gate, and the blocks that lose most."""
+"""The proof that comes with every program: outputs against the model's, the threshold, the blocks that lose most."""

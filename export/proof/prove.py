@@ -1,4 +1,4 @@
-"""The proof that comes with every program: its outputs against the model's, and the gate they must pass."""
+"""The proof that comes with every program: its outputs against the model's, and the threshold they must reach."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mobilevd.errors import UserError
 
 WORST_NAMED = 5
 DEVICE_MARGIN_DB = 3.0
-"""Where low parity was allowed, a device's outputs may be this much further from the reference than this host's."""
+"""Margin by which a device's outputs may be further from the reference than this host's, if low parity was allowed."""
 
 
 def prove(program: Program, target: Target, file: Path) -> dict[str, list[Parity]]:
-    """Run the program in `file` on every case: by kind, an entry per output."""
+    """Run the program in `file` on every case; return, by kind, an entry per output."""
     checks = {}
     for kind, inputs in program.cases.items():
         got = target.run(file, list(inputs.values()))
@@ -37,7 +37,7 @@ def check_gate(
     checks: dict[str, list[Parity]],
     gate: float,
 ) -> None:
-    """Raise UserError, naming the blocks that lose most, if an output is below the gate."""
+    """Raise UserError, naming the blocks that lose most, if an output is below the threshold `gate`."""
     kind, index, check = min(
         ((kind, i, check) for kind, each in checks.items() for i, check in enumerate(each)),
         key=lambda item: item[2].psnr_db,
@@ -56,12 +56,12 @@ def check_gate(
 
 
 def worst_on_reference(checks: dict[str, list[Parity]]) -> Parity:
-    """The worst output on the last kind of inputs (real latents where given): those that become the bundle's reference."""
+    """The worst output on the last kind of inputs (real latents if given), which become the bundle's reference."""
     return min(checks[list(checks)[-1]], key=lambda check: check.psnr_db)
 
 
 def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> ParityEntry:
-    """The manifest's `parity` of a program that was run: `worst_on_reference`, and every check."""
+    """The manifest's `parity` entry of a program that was run: `worst_on_reference`, and every check."""
     every = [
         ParityCheck(inputs=kind, output=name, **vars(check))
         for kind, each in checks.items()
@@ -72,5 +72,5 @@ def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> P
 
 
 def not_executed_entry(reason: str) -> ParityEntry:
-    """The manifest's `parity` of a program that no runtime here can run."""
+    """The manifest's `parity` entry of a program that no runtime here can run."""
     return ParityEntry(executed_here=False, reason=f"not executed here: {reason}")

@@ -1,4 +1,4 @@
-"""Where a program loses its numbers: the same graph once more, with every block's output as an output of its own."""
+"""The loss of accuracy by block: the graph lowered once more, with every block's output as an output of its own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class BlockLoss:
     """A block of the model in a lowered program.
 
     Attributes:
-        name: of the module.
-        snr_db: signal to noise of its output, against the model in float32.
-        added: noise-to-signal ratio of its output less that of the block before it: what it adds, errors being
+        name: name of the module.
+        snr_db: signal-to-noise ratio of its output, against the model in float32.
+        added: noise-to-signal ratio of its output minus that of the block before it: the noise it adds, errors being
             independent.
     """
 
@@ -60,7 +60,7 @@ class Tapped(nn.Module):
 
 
 def tapped_blocks(module: nn.Module) -> dict[str, nn.Module]:
-    """The blocks worth naming: a UNet's residual and transformer blocks, else the module's own parts."""
+    """The blocks to name: a UNet's residual and transformer blocks, else the module's own parts."""
     blocks = {in_unet(path): block for path, block in block_modules(module).items()}
     return blocks or dict(module.named_children())
 

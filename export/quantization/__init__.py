@@ -1,1 +1,1 @@
-"""Quantization: what each layer's numbers become, what that costs in accuracy, and which layers are worth more bits."""
+"""Quantization: each layer's numbers in fewer bits, the size that this gives, and the rounding simulated in PyTorch."""

@@ -1,4 +1,4 @@
-"""The blocks that precision is chosen for, and what their weights weigh."""
+"""The blocks that precision is chosen for, and the size of their weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from mobilevd.model.anatomy import block_modules, in_unet
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2}
-"""Per weight; every other precision has one byte, and half of one where four bits are to be had (linear layers)."""
+"""Bytes per weight. Every other precision has one byte, or half of one where it has four bits (linear layers)."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class LayerGroup:
     layers: dict[str, nn.Conv2d | nn.Linear]
 
     def size_bytes(self, precision: str) -> float:
-        """Of its weights at a precision, scales and biases included."""
+        """Size of its weights at a precision, scales and biases included."""
         return sum(_layer_bytes(layer, precision) for layer in self.layers.values())
 
 
 def find_blocks(module: nn.Module) -> list[LayerGroup]:
-    """Every convolution and linear layer of a program's module, in blocks: UNet blocks, else each layer by itself."""
+    """Group every convolution and linear layer of a program's module: UNet blocks, else each layer by itself."""
     tops = block_modules(module, resamplers=True)
     found: dict[str, dict[str, nn.Conv2d | nn.Linear]] = {}
     for path, layer in module.named_modules():
@@ -41,5 +41,5 @@ def _layer_bytes(layer: nn.Conv2d | nn.Linear, precision: str) -> float:
     if precision in FLOAT_BYTES:
         return weights * FLOAT_BYTES[precision] + bias
     if precision == "8da4w" and isinstance(layer, nn.Linear):
-        return weights * (0.5 + 2 / 32) + bias  # a scale of two bytes for every 32
+        return weights * (0.5 + 2 / 32) + bias  # a scale of two bytes for every 32 weights
     return weights + channels * 4 + bias

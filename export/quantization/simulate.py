@@ -1,7 +1,7 @@
-"""Rounding that the runtimes do, done in PyTorch: layers of a module compute as if in another precision.
+"""Simulation of a runtime's rounding in PyTorch: layers of a module compute as if in another precision.
 
-What a runtime does to a layer is repeated here exactly for the weights, and up to its own rounding for the activations.
-Where it does more (fixed ranges found by search, not by extremes), this is an estimate; exported programs are measured.
+The simulation is exact for the weights, and exact up to the runtime's own rounding for the activations. If a runtime
+does more (fixed ranges found by search, not by extremes), it is an estimate; exported programs are measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ranges = Mapping[nn.Module, tuple[Tensor, Tensor]]
 
 @contextmanager
 def simulated(block: LayerGroup, precision: str, ranges: Ranges | None = None) -> Iterator[None]:
-    """Inside, the block's layers round their weights and inputs as `precision` does."""
+    """Round the weights and inputs of the block's layers as `precision` does, while the context lasts."""
     with ExitStack() as stack:
         for layer in block.layers.values():
             weight = layer.weight.data
@@ -35,7 +35,7 @@ def simulated(block: LayerGroup, precision: str, ranges: Ranges | None = None) -
 
 
 def observe_ranges(module: nn.Module, blocks: Sequence[LayerGroup], inputs: Sequence[tuple[Tensor, ...]]) -> Ranges:
-    """Extremes of every layer's input."""
+    """Return the extremes of every layer's input."""
     ranges: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def observe(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -72,7 +72,7 @@ def _input_rounding(layer: nn.Module, precision: str, ranges: Ranges | None) -> 
         elif precision == "int8" and ranges is not None:
             x = _to_eight_bits(x, *ranges[layer])
         elif precision in FORMATS:
-            # a range per token of a linear layer, per frame of a convolution
+            # one range per token of a linear layer, or per frame of a convolution
             axes = tuple(range(1, x.ndim)) if isinstance(layer, nn.Conv2d) else (-1,)
             x = _to_eight_bits(x, x.amin(axes, keepdim=True), x.amax(axes, keepdim=True))
         return (x, *arguments[1:])
@@ -81,7 +81,7 @@ def _input_rounding(layer: nn.Module, precision: str, ranges: Ranges | None) -> 
 
 
 def _to_eight_bits(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Round to 256 steps between low and high, zero being one of them."""
+    """Round to 256 steps between low and high, one of which is zero."""
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = ((high - low) / 255).clamp(min=1e-12)
     zero = torch.round(-low / scale)

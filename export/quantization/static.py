@@ -1,10 +1,10 @@
 """Static int8 by PT2E: ranges of activations are observed on calibration inputs and fixed in the exported graph.
 
-PT2E (`torchao.quantization.pt2e`) is PyTorch's own way: observers are put into the exported graph, it is run on examples,
-and observers become pairs of quantize and dequantize operators, which a backend recognizes. Which operators are quantized
-says a `Quantizer`; ours takes convolutions and linear layers and leaves all else in floating point. (The one that comes
-with ExecuTorch for XNNPACK takes additions and products too: the residual stream is then rounded to eight bits after every
-block, which costs the whole model's accuracy and saves next to nothing.)
+PT2E (`torchao.quantization.pt2e`) is PyTorch's own way: observers are put into the exported graph, it is run on
+examples, and observers become pairs of quantize and dequantize operators, which a backend recognizes. A `Quantizer`
+says which operators are quantized; ours takes convolutions and linear layers and leaves all else in floating point.
+(ExecuTorch's own for XNNPACK takes additions and products too: the residual stream is then rounded to eight bits after
+every block, which costs the whole model's accuracy and saves next to nothing.)
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ WEIGHT = QuantizationSpec(
 
 
 class LayerQuantizer(Quantizer):
-    """Asks for eight bits in every convolution and linear layer, but for those that have another precision.
+    """A quantizer that asks for eight bits in every convolution and linear layer without another precision.
 
-    Linear layers of one row (of the image token, of the micro-conditioning) stay in floating point: they cost nothing, and
-    their inputs are those that differ most from the calibration's.
+    Linear layers of one row (of the image token, of the micro-conditioning) stay in floating point: they cost nothing,
+    and their inputs differ most from the calibration's.
     """
 
     def __init__(self, layers: LayerPrecisions | None = None) -> None:
@@ -70,13 +70,13 @@ class LayerQuantizer(Quantizer):
 
 
 def _rows(node: fx.Node) -> int:
-    """How many vectors a linear layer is applied to; positions of a convolution."""
+    """Number of vectors that a linear layer is applied to; of positions in a convolution."""
     shape = node.meta["val"].shape
     return math.prod(shape[:-1]) if node.target == LAYERS[0] else math.prod(shape[2:]) * shape[0]
 
 
 def _constant_nodes(graph: fx.Graph) -> set[fx.Node]:
-    """Nodes that no input reaches."""
+    """Nodes that depend on no input."""
     live: set[fx.Node] = set()
     constant: set[fx.Node] = set()
     for node in graph.nodes:
@@ -92,7 +92,7 @@ def quantize_static(
     calibration: Sequence[tuple[Tensor, ...]],
     layers: LayerPrecisions | None = None,
 ) -> ExportedProgram:
-    """A graph with its layers in int8, ranges taken from the calibration inputs (one evaluation each)."""
+    """Return a graph with its layers in int8 and ranges from the calibration inputs (one evaluation each)."""
     with quietly():
         graph = cast(fx.GraphModule, program.module())
         prepared: Any = prepare_pt2e(graph, LayerQuantizer(layers))

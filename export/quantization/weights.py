@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 GROUP_SIZE = 32
-"""Input channels that share a scale in four bits. XNNPACK takes multiples of 32, and the least loses least."""
-CLIPPING = torch.linspace(0.6, 1.0, 17)  # shares of the largest weight that four-bit ranges are tried at
+"""Input channels per scale in four bits. XNNPACK takes multiples of 32, and the smallest loses least accuracy."""
+CLIPPING = torch.linspace(0.6, 1.0, 17)  # fractions of the largest weight that are tried as four-bit ranges
 
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """How a layer's weights are stored: 8 or 4 bits; in four, linear layers in groups of `group_size` where that fits."""
+    """Storage of a layer's weights: 8 or 4 bits; in four, linear layers in groups of `group_size` where that fits."""
 
     bits: int
     group_size: int | None = None
@@ -45,15 +45,15 @@ class QuantizedWeight:
 
     @property
     def size_bytes(self) -> int:
-        """Of values and scales, as they are stored."""
+        """Size of values and scales, as they are stored."""
         return self.values.numel() * self.bits // 8 + self.scale.numel() * (4 if self.group_size is None else 2)
 
 
 def quantize_weight(weight: Tensor, form: WeightFormat) -> QuantizedWeight:
     """Round a weight (out, ...) to integers.
 
-    Eight bits span the largest weight of each channel. Of four, whose steps are coarse, the range is chosen among some by
-    the least squared error. Convolutions stay at eight, which is what XNNPACK has for them.
+    Eight bits span the largest weight of each channel. Four bits have coarse steps, so their range is the one of
+    several with the least squared error. Convolutions stay at eight bits, the only width that XNNPACK has for them.
     """
     weight = weight.detach().float()
     if form.bits == 8 or weight.ndim != 2:
@@ -65,7 +65,7 @@ def quantize_weight(weight: Tensor, form: WeightFormat) -> QuantizedWeight:
     grouped = weight.unflatten(1, (-1, group or weight.shape[1]))  # (out, groups, group)
     scale = _best_scale(grouped)  # (out, groups)
     if group is not None:
-        scale = scale.to(torch.bfloat16).float()  # as it is stored: round the weights to what will be
+        scale = scale.to(torch.bfloat16).float()  # as stored: the weights are rounded to the final scale
     values = _round4(grouped, scale).to(torch.int8).flatten(1)
     return QuantizedWeight(values, scale if group is not None else scale[:, 0], 4, group)
 
@@ -75,7 +75,7 @@ def _round4(grouped: Tensor, scale: Tensor) -> Tensor:
 
 
 def _best_scale(grouped: Tensor) -> Tensor:
-    """(out, groups, n) -> (out, groups): the scale of least squared error, of some that clip the largest weights."""
+    """(out, groups, n) -> (out, groups): the scale of least squared error, among some that clip the largest weights."""
     largest = grouped.abs().amax(2).clamp(min=1e-12) / 7.5
     best, best_error = largest, torch.full_like(largest, torch.inf)
     for share in CLIPPING:

@@ -1,4 +1,4 @@
-"""The targets, one file each: what a bundle can be exported to."""
+"""The targets that a bundle can be exported to, one file each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TARGETS: dict[str, Target] = {
         Onnx(),
     )
 }
-"""By name. A new target is a line here and a file of this folder; its libraries are imported when they are used."""
+"""Targets by name. A new one takes a line here and a file in this folder, which imports its libraries on first use."""
 
 
 def find_target(name: str) -> Target:
-    """The target of that name; UserError lists the known ones."""
+    """Return the target of that name; UserError lists the known ones."""
     if name not in TARGETS:
         raise UserError(f"unknown target {name!r}; known are {', '.join(TARGETS)}")
     return TARGETS[name]
@@ -35,7 +35,7 @@ def find_target(name: str) -> Target:
 def parse_target(text: str, precision: str | None = None) -> tuple[Target, str]:
     """`NAME` or `NAME:PRECISION` -> the target and its precision; without one, `precision`, or the target's default.
 
-    Raises UserError for what is not known.
+    Raises UserError for an unknown target or precision.
     """
     name, _, own = text.partition(":")
     target = find_target(name)

@@ -1,4 +1,4 @@
-"""What a target is: a runtime with its backend, the precisions it has, and how a program gets there."""
+"""The contract of an export target: a runtime with its backend, its precisions, and how programs are lowered to it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Target(ABC):
     """A runtime and backend that programs are lowered to.
 
     Attributes:
-        name: as the user says it.
-        precisions: what it can be asked for; the first is the default.
-        suffix: of the program's file (or folder: `.mlpackage`).
-        phone_form: whether operators are spelled for it as small pieces (`mobilevd/model/layers/ops.py`), or natively.
+        name: the name that the user gives.
+        precisions: the precisions that it has; the first is the default.
+        suffix: suffix of the program's file (or folder: `.mlpackage`).
+        phone_form: operators are in the phone form (`mobilevd/model/layers/ops.py`), else in the native one.
         ladders: precisions that blocks of one program may have side by side, from low to high.
-        calibrated: whether its int8 has fixed ranges of activations, taken from calibration inputs.
-        not_executed: why its programs cannot be run on this host; None where they can.
-        tools: packages that made the program, for the manifest.
+        calibrated: its int8 has fixed ranges of activations, taken from calibration inputs.
+        not_executed: the reason why its programs cannot be run on this host; None if they can.
+        tools: packages that make the program, for the manifest.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class Target(ABC):
     tools: ClassVar[tuple[str, ...]] = ()
 
     def check_available(self) -> None:
-        """Raise UserError if something that this target needs is not on this machine: what, which version, and where."""
+        """Raise UserError if this machine lacks something that the target needs: what, which version, and where."""
         return
 
     def check_precision(self, precision: str) -> None:
@@ -49,20 +49,20 @@ class Target(ABC):
 
     @abstractmethod
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
-        """Write `program` to `file`, and say what of it runs in the backend.
+        """Write `program` to `file`, and return which of its operators run in the backend.
 
         Args:
             precision: one of `precisions`.
-            layers: layers that get another precision than the rest.
+            layers: submodules with another precision than the rest.
         """
 
     @abstractmethod
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
-        """Run a program on this host; only where `not_executed` is None."""
+        """Run a program on this host; only if `not_executed` is None."""
 
 
 def program_size(file: Path) -> int:
-    """Bytes of a program: of its file or of all files in its folder, with the weights that lie beside it under its name."""
+    """Size of a program in bytes: its file, or all files in its folder, with weights beside it under its name."""
     if file.is_dir():
         return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
     return sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*") if part.is_file())

@@ -24,9 +24,9 @@ from mobilevd.errors import UserError
 class Coreml(Target):
     """An ML program (.mlpackage) with named inputs and outputs, all float32 arrays.
 
-    Precisions: fp16 and fp32 are of weights and arithmetic both. The others compute in fp16 and compress the weights:
-    palettized6 and palettized4 (a table of 64 values for each weight, or of 16 for every 16 output channels, by k-means),
-    int8 (linear, a scale per output channel). Single layers can be kept at fp16 then.
+    Precisions: fp16 and fp32 hold for weights and arithmetic. The others compute in fp16 and compress the weights:
+    palettized6 and palettized4 (a table of 64 values for each weight, or of 16 for every 16 output channels, by
+    k-means), int8 (linear, a scale per output channel). Single layers can then stay at fp16.
     """
 
     name = "coreml"
@@ -81,7 +81,7 @@ def _convert(graph: Any, program: Program, precision: str) -> Any:
             for name, tensor in zip(program.inputs, program.example, strict=True)
         ],
         outputs=[ct.TensorType(name=name, dtype=np.float32) for name in program.outputs],
-        minimum_deployment_target=ct.target.iOS18,  # fused attention, palettes for groups of channels
+        minimum_deployment_target=ct.target.iOS18,  # for fused attention, palettes for groups of channels
         compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
         skip_model_load=True,  # loading compiles it, which only Apple systems do
     )

@@ -1,4 +1,4 @@
-"""What is in a Core ML package, read from its own description: operators, constants, inputs and outputs.
+"""The content of a Core ML package, read from its own description: operators, constants, inputs and outputs.
 
 Nothing here can run the package, so its structure is all that is checked after conversion.
 """
@@ -17,10 +17,10 @@ from export.quiet import quietly
 
 FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64")
 COMPRESSED = {"palettized6": "UINT6", "palettized4": "UINT4", "int8": "INT8"}
-"""Precisions that compress the weights alone, and what is stored for each weight; arithmetic stays fp16."""
+"""Precisions that compress the weights alone, and the type stored for each weight; arithmetic stays fp16."""
 
 MIN_ELEMENTS = 2048
-"""Of a weight that is compressed: below, tables and scales cost what they save (coremltools' default)."""
+"""Least size of a weight that is compressed: below, tables and scales cost what they save (coremltools' default)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Constant:
 
 
 def read_spec(file: Path) -> Any:
-    """The description (protobuf message) of a package."""
+    """Read the description (protobuf message) of a package."""
     with quietly():
         import coremltools as ct
 
@@ -44,7 +44,7 @@ def read_spec(file: Path) -> Any:
 
 
 def operators(spec: Any) -> list[Any]:
-    """All operators of the program, constants too."""
+    """All operators of the program, constants included."""
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()
     return list(block.operations)
 
@@ -55,7 +55,7 @@ def main_operations(spec: Any) -> list[Any]:
 
 
 def operator_types(spec: Any) -> Counter[str]:
-    """How often each type of operator is computed at run time; there is no group normalization in Core ML."""
+    """Number of operators of each type that are computed at run time; Core ML has no group normalization."""
     return Counter(op.type for op in main_operations(spec))
 
 
@@ -65,16 +65,17 @@ def constants(spec: Any) -> Mapping[str, Constant]:
 
 
 def weight_names(spec: Any) -> list[str]:
-    """Names of what the program's products (convolutions, linear layers) multiply with."""
+    """Names of the weights that the program's products (convolutions, linear layers) take."""
     products = [op for op in main_operations(spec) if op.type in ("conv", "conv_transpose", "linear")]
     return [op.inputs["weight"].arguments[0].name for op in products]
 
 
 def check_package(file: Path, program: Program, precision: str, kept: frozenset[str]) -> Any:
-    """Read the package back; returns its description.
+    """Read the package back; return its description.
 
     Raises:
-        RuntimeError: it is not the program that was asked for (inputs, outputs, precision of arithmetic and weights).
+        RuntimeError: the package is not the program that was asked for (inputs, outputs, precision of arithmetic and
+            weights).
     """
     spec = read_spec(file)
     tensors = dict(zip(program.inputs, program.example, strict=True))
@@ -94,7 +95,7 @@ def check_package(file: Path, program: Program, precision: str, kept: frozenset[
 def _check_arithmetic(file: Path, spec: Any, dtype: str) -> None:
     for op in main_operations(spec):
         found = _constant(op.outputs[0]).dtype
-        if found in FLOATS and found != dtype and op.type != "cast":  # casts to float32 are at the border
+        if found in FLOATS and found != dtype and op.type != "cast":  # casts to float32 stand at inputs and outputs
             raise RuntimeError(f"{file.name}: {op.type} {op.outputs[0].name} is of {found}, the program is of {dtype}")
 
 

@@ -1,4 +1,4 @@
-"""Weights of a Core ML program in fewer bits, and which of them stay at fp16."""
+"""Compression of a Core ML program's weights, and the choice of weights that stay at fp16."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from export.program.layer_precision import LayerPrecisions, precision_of
 from export.targets.coreml_package import MIN_ELEMENTS, constants, weight_names
 from mobilevd.errors import UserError
 
-GROUP_CHANNELS = 16  # that share a table of 16 values: with one for a whole weight four bits are too coarse
+GROUP_CHANNELS = 16  # channels that share a table of 16 values: with one for a whole weight four bits are too coarse
 
 
 def kept_weights(graph: ExportedProgram, layers: LayerPrecisions | None) -> frozenset[str]:
@@ -33,7 +33,7 @@ def kept_weights(graph: ExportedProgram, layers: LayerPrecisions | None) -> froz
 
 
 def compress(model: Any, precision: str, kept: frozenset[str]) -> Any:
-    """A Core ML model with its weights in `precision`, except those named in `kept`."""
+    """Return a Core ML model with its weights in `precision`, except those named in `kept`."""
     import coremltools.optimize.coreml as cto
 
     own: Any = {name: None for name in kept}  # a configuration by name; None leaves a weight as it is

@@ -1,7 +1,7 @@
-"""Other spellings of PyTorch operators, as decomposition tables for `ExportedProgram.run_decompositions`.
+"""Alternative forms of PyTorch operators, as decomposition tables for `ExportedProgram.run_decompositions`.
 
-Each says the same in terms that a backend takes whole; unlike `mobilevd/model/layers/ops.py` they apply to any exported
-graph and leave the model alone. A function returns NotImplemented where the operator is right as it is.
+Each computes the same with operators that a backend supports; unlike `mobilevd/model/layers/ops.py` they apply to any
+exported graph and leave the model alone. A function returns NotImplemented if the operator is right as it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _attention_without_scale(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Scale the queries, so that attention itself has its default scale: Core ML's fused operator knows no other."""
+    """Scale the queries, so that attention has its default scale, the only one that Core ML's fused operator has."""
     if scale is None or enable_gqa:
         return NotImplemented
     q = q * (scale * math.sqrt(q.shape[-1]))
@@ -47,7 +47,7 @@ def _attention_by_products(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Two batched products and a softmax. PyTorch's own decomposition guards against rows that are masked entirely."""
+    """Attention as two batched products and a softmax, without PyTorch's guard against fully masked rows."""
     if mask is not None or is_causal or enable_gqa or q.dim() != 4:
         return NotImplemented
     attend = ScaledDotProduct(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
@@ -73,7 +73,7 @@ def _convolution_of_stacked_frames(
     if frames == 1:
         return NotImplemented
     step, pad, reach = stride[0], padding[0], dilation[0] * (weight.shape[2] - 1)
-    rows = (height + 2 * pad - reach - 1) // step + 1  # of a frame's output
+    rows = (height + 2 * pad - reach - 1) // step + 1  # rows of a frame's output
     # the next frame begins below the zeros that this one sees, and on a multiple of the stride
     block = max(height + pad, (rows - 1) * step + reach + 1 - pad, rows * step)
     block = math.ceil(block / step) * step
@@ -82,7 +82,7 @@ def _convolution_of_stacked_frames(
     y = F.conv2d(tall, weight, bias, stride, padding, dilation, groups)[0]
     per_frame = block // step
     if (missing := frames * per_frame - y.shape[1]) > 0:
-        y = F.pad(y, (0, 0, 0, missing))  # of the last frame's gap
+        y = F.pad(y, (0, 0, 0, missing))  # rows of the last frame's gap
     y = y[:, : frames * per_frame].reshape(y.shape[0], frames, per_frame, y.shape[2])
     return y[:, :, :rows].permute(1, 0, 2, 3)
 
@@ -95,7 +95,7 @@ def _group_norm_with_affine(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
-    """Ones and zeros where the affine part was folded into the layer behind."""
+    """Fill in ones and zeros where the affine part was folded into the layer behind."""
     if weight is not None and bias is not None:
         return NotImplemented
     return F.group_norm(x, groups, *_affine(x, [x.shape[1]], weight, bias), eps)
@@ -109,7 +109,7 @@ def _layer_norm_with_affine(
     eps: float = 1e-5,
     cudnn_enable: bool = True,
 ) -> Tensor:
-    """Ones and zeros where the affine part was folded into the layer behind."""
+    """Fill in ones and zeros where the affine part was folded into the layer behind."""
     if weight is not None and bias is not None:
         return NotImplemented
     return F.layer_norm(x, list(shape), *_affine(x, shape, weight, bias), eps)
@@ -128,7 +128,7 @@ WITH_AFFINE: Table = {
     aten.group_norm.default: _group_norm_with_affine,
     aten.layer_norm.default: _layer_norm_with_affine,
 }
-"""For backends that want weights for every norm: lowered without, a program looks fine, and the device refuses it."""
+"""Forms for backends that want weights for every norm: a program without is lowered, but the device refuses it."""
 
 FOR_VULKAN: Table = {
     **WITH_AFFINE,

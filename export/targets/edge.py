@@ -1,4 +1,4 @@
-"""What the ExecuTorch targets share that lower with a partitioner of ExecuTorch's own and are not run on this host."""
+"""The base of the targets that use one of ExecuTorch's own partitioners and are not run on this host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EdgeTarget(Target):
     """A .pte file whose graph goes through `to_edge_transform_and_lower`.
 
     Attributes:
-        table: how operators are spelled for the partitioner; all others stay PyTorch's native ones.
+        table: forms of operators for the partitioner; all others stay PyTorch's native ones.
     """
 
     suffix = ".pte"
@@ -59,7 +59,7 @@ class EdgeTarget(Target):
 
 
 def refuse_layers(target: Target, layers: LayerPrecisions | None) -> None:
-    """Raise UserError if layers are to have precisions of their own where the backend compiles a graph in one."""
+    """Raise UserError if layers have precisions of their own, for a backend that compiles a graph in one precision."""
     if layers:
         raise UserError(
             f"target {target.name} has one precision for the whole program; {', '.join(layers)} cannot have another"
@@ -68,7 +68,7 @@ def refuse_layers(target: Target, layers: LayerPrecisions | None) -> None:
 
 @torch.no_grad()
 def exported(module: nn.Module, example: Sequence[Tensor], table: Table) -> ExportedProgram:
-    """`module` in its native spelling, but for the operators in `table`; what follows from constants alone is computed.
+    """Export `module` in its native form, with the forms in `table`; what follows from constants alone is computed.
 
     The module is left as it was.
     """
@@ -81,7 +81,7 @@ def exported(module: nn.Module, example: Sequence[Tensor], table: Table) -> Expo
 
 @contextmanager
 def native_spelling(module: nn.Module) -> Iterator[None]:
-    """Spell every operator natively meanwhile (`set_phone_form`)."""
+    """Give every operator its native form while the context lasts (`set_phone_form`)."""
     before = {part: part.phone_form for part in module.modules() if isinstance(part, PhoneForm)}
     set_phone_form(module, False)
     try:

@@ -9,7 +9,7 @@ from export.targets.edge import EdgeTarget
 
 
 class ExecutorchCoreml(EdgeTarget):
-    """A .pte file for iOS 18, macOS 15 or newer; `coreml` makes a package for Core ML itself."""
+    """A .pte file for iOS 18, macOS 15 or newer; the target `coreml` makes a package for Core ML itself."""
 
     name = "executorch-coreml"
     precisions = ("fp16", "fp32")

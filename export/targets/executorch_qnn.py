@@ -21,15 +21,15 @@ from export.targets.qnn_sdk import check_sdk
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 
-CHIP = "MOBILEVD_QNN_CHIP"  # environment variable
+CHIP = "MOBILEVD_QNN_CHIP"  # name of the environment variable
 
 
 class ExecutorchQnn(Target):
     """A .pte file compiled for one chip; needs Qualcomm's SDK (`export/targets/qnn_sdk.py`).
 
     Attributes:
-        default_chip: for which is compiled unless the environment variable MOBILEVD_QNN_CHIP names another; Qualcomm's part
-            number (SM8650 is the Snapdragon 8 Gen 3).
+        default_chip: the chip to compile for, unless the environment variable MOBILEVD_QNN_CHIP names another;
+            Qualcomm's part number (SM8650 is the Snapdragon 8 Gen 3).
     """
 
     name = "executorch-qnn"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def run_pte(path: Path, inputs: Sequence[Tensor], threads: int | None = None, method: str = "forward") -> list[Tensor]:
-    """Run a method of a program; the outputs are copies. `threads` None leaves the runtime's own number."""
+    """Run a method of a program; the outputs are copies. `threads` None leaves the runtime's default."""
     from executorch.runtime import Runtime
 
     with _stderr_kept_back():
@@ -21,7 +21,7 @@ def run_pte(path: Path, inputs: Sequence[Tensor], threads: int | None = None, me
             from executorch.extension.pybindings import portable_lib
 
             portable_lib._unsafe_reset_threadpool(threads)
-        # the program keeps the file mapped: it must be gone before the file may be replaced
+        # the program keeps the file mapped: it must be freed before the file may be replaced
         program = Runtime.get().load_program(path)
         loaded = program.load_method(method)
         assert loaded is not None
@@ -30,7 +30,7 @@ def run_pte(path: Path, inputs: Sequence[Tensor], threads: int | None = None, me
 
 @contextmanager
 def _stderr_kept_back() -> Iterator[None]:
-    """ExecuTorch's native code reports what it knows of the processor on stderr; show it only if something fails."""
+    """Hold back ExecuTorch's messages on the processor on stderr; show them only if something fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         original = os.dup(2)

@@ -9,7 +9,7 @@ from export.targets.edge import EdgeTarget
 
 
 class ExecutorchVulkan(EdgeTarget):
-    """A .pte file with the whole graph in one Vulkan delegate; `export/targets/decompositions.py` says what that took.
+    """A .pte file with the whole graph in one Vulkan delegate; `export/targets/decompositions.py` makes that possible.
 
     fp16 stores and computes every tensor in 16 bits; inputs and outputs stay float32.
     """

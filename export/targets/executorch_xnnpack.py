@@ -17,15 +17,15 @@ from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 
 FULL_PRECISION = {"add_time_proj": "fp32"}
-"""The phases of the micro-conditioning, where it is an input: 127 rad in half precision has steps of 1/16."""
+"""Layers kept in fp32: the micro-conditioning's phases, as an input; 127 rad in half precision has steps of 1/16."""
 
 
 class ExecutorchXnnpack(Target):
-    """A .pte file with the whole graph in one XNNPACK delegate; `export/xnnpack/` translates it.
+    """A .pte file with the whole graph in one XNNPACK delegate; `export/targets/xnnpack/` translates it.
 
-    Precisions: fp32; fp16 (weights and arithmetic; GELU in fp32, inputs and outputs float32); int8 (static ranges by PT2E);
-    8da8w and 8da4w (weights of 8 bits, or 4 in groups of 32 where the layer is linear; activations of 8 bits with ranges
-    measured at run time).
+    Precisions: fp32; fp16 (weights and arithmetic; GELU in fp32, inputs and outputs float32); int8 (static ranges by
+    PT2E); 8da8w and 8da4w (weights of 8 bits, or 4 in groups of 32 where the layer is linear; activations of 8 bits
+    with ranges measured at run time).
     """
 
     name = "executorch-xnnpack"

@@ -17,7 +17,7 @@ from export.targets.base import Target
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")  # whose operators ONNX Runtime has kernels for
+OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")  # domains of the operators that ONNX Runtime has kernels for
 
 
 class Onnx(Target):
@@ -32,14 +32,14 @@ class Onnx(Target):
     ladders = (("int8", "fp16", "fp32"),)
     calibrated = True
     suffix = ".onnx"
-    phone_form = False  # but for attention and the gated GELU: `spell_for_onnx`
+    phone_form = False  # except attention and the gated GELU: `spell_for_onnx`
     tools = ("torch", "onnx", "onnxruntime", "onnxscript")
 
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
-        """As `Target.lower`; weights too large for one file go to `FILE.data` beside it.
+        """Lower as `Target.lower` does; weights too large for one file go to `FILE.data` beside it.
 
         Raises:
-            UserError: unknown precision, a layer that is not there, or int8 without calibration inputs.
+            UserError: unknown precision, unknown layer, or int8 without calibration inputs.
         """
         from export.targets.onnx_graph.capture import capture
         from export.targets.onnx_graph.files import check_graph, strip_origin, write_graph
@@ -68,7 +68,7 @@ class Onnx(Target):
 
 
 def delegation(graph: ModelProto) -> Delegation:
-    """ONNX Runtime runs a graph as a whole; only operators of domains that are not its own would be outside."""
+    """The delegation of a graph: ONNX Runtime runs all of it; only operators of other domains would be outside."""
     outside = OutsideCounter()
     for node in graph.graph.node:
         if node.domain not in OWN_DOMAINS:

@@ -1,7 +1,7 @@
-"""Where Qualcomm's SDK must lie for lowering to its processors; this project does not fetch it.
+"""The place of Qualcomm's SDK, which lowering to its processors needs; this project does not fetch it.
 
-The SDK is Qualcomm AI Engine Direct, called QNN in its own files. ExecuTorch would download it by itself (hundreds of MB,
-under Qualcomm's licence) when `QNN_SDK_ROOT` is not set: here it is asked for instead.
+The SDK is Qualcomm AI Engine Direct, called QNN in its own files. ExecuTorch would download it by itself (hundreds of
+MB, under Qualcomm's licence) when `QNN_SDK_ROOT` is not set; here the user is asked for it instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def sdk_version() -> str:
 
 
 def check_sdk(target: str) -> Path:
-    """The SDK's folder.
+    """Return the SDK's folder.
 
     Raises:
         UserError: `QNN_SDK_ROOT` is not set, its folder lacks what is needed, or the loader does not look there.

@@ -1,1 +1,1 @@
-"""From a program to an ONNX graph: captured, given precisions layer by layer, written and checked."""
+"""The ONNX graph of a program: captured, given precisions layer by layer, written and checked."""

@@ -1,4 +1,4 @@
-"""A program as an ONNX graph in float32, with every weight an initializer that still is the module's own tensor."""
+"""The capture of a program as an ONNX graph in float32; every initializer of a weight is the module's own tensor."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mobilevd.model.layers.ops import ScaledDotProduct, set_phone_form
 
 
 def spell_for_onnx(module: nn.Module) -> None:
-    """The operators' spelling that ONNX Runtime is fastest with.
+    """Give the operators the form that ONNX Runtime is fastest with.
 
-    Norms and upsampling natively (it has kernels for them, and a quantizer leaves them alone), but the gated GELU as two
-    products (its `Split` along the channels is slow) and attention in pieces (the scores of a whole level would be written
-    to memory: over a gigabyte at SVD's size).
+    Norms and upsampling stay native (it has kernels for them, and a quantizer leaves them alone), but the gated GELU
+    becomes two products (its `Split` along the channels is slow) and attention is computed in pieces (the scores of a
+    whole level would be written to memory: over a gigabyte at SVD's size).
     """
     set_phone_form(module, False)
     for part in module.modules():
@@ -30,7 +30,7 @@ def spell_for_onnx(module: nn.Module) -> None:
 
 
 def capture(program: Program) -> ir.Model:
-    """The program's graph, of batch 1 and static shapes, with its inputs and outputs named; no weight is copied."""
+    """Return the program's graph, of batch 1 and static shapes, with named inputs and outputs; no weight is copied."""
     spell_for_onnx(program.module)
     with quietly(), torch.no_grad():
         exported = torch.onnx.export(
@@ -49,9 +49,9 @@ def capture(program: Program) -> ir.Model:
 
 
 def fold_weight_views(model: ir.Model) -> None:
-    """Transposed and split weights become initializers of their own: views, which take memory only while written.
+    """Turn transposed and split weights into initializers of their own: views, which take memory only while written.
 
-    The exporter leaves those of larger weights to the runtime, which would compute and keep a copy of each; and a
+    The exporter leaves the views of larger weights to the runtime, which would compute and keep a copy of each; and a
     quantizer takes only initializers for weights.
     """
     graph = model.graph
@@ -68,14 +68,14 @@ def fold_weight_views(model: ir.Model) -> None:
             output.replace_all_uses_with(folded)
             graph.register_initializer(folded)
         graph.remove(node, safe=True)
-    RemoveUnusedNodesPass()(model)  # and the initializers that nothing uses any more
+    RemoveUnusedNodesPass()(model)  # with the initializers that nothing uses any more
 
 
 def fold_constants(model: ir.Model) -> None:
-    """What follows from constants alone (the frames' positions, through two linear layers) becomes an initializer.
+    """Turn what follows from constants alone (the frames' positions, through two linear layers) into initializers.
 
-    The runtime would fold it too, but not once it is quantized. Behind `fold_weight_views`, nothing of a weight's size is
-    computed here.
+    The runtime would fold it too, but not once it is quantized. After `fold_weight_views`, nothing of a weight's size
+    is computed here.
     """
     from onnxscript import optimizer
 

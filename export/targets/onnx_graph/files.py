@@ -11,13 +11,13 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-# A protobuf message, which a file with its weights inside is, ends at 2 GiB; the graph itself takes a few megabytes.
+# A protobuf message, so also a file with its weights inside, ends at 2 GiB; the graph itself takes a few megabytes.
 EXTERNAL_ABOVE_BYTES = 2**31 - 2**27
 ERRORS_ONLY = 3  # ONNX Runtime's severity
 
 
 def write_graph(model: ir.Model, file: Path, external: bool | None = None) -> None:
-    """Write `file`, and its weights to `FILE.data` beside it if they are too large for it (or `external` says so).
+    """Write `file`, and its weights to `FILE.data` beside it if one file cannot hold them (or `external` says so).
 
     Weights are written one after the other, none held in memory. Both files appear under their names when complete.
     """
@@ -27,19 +27,19 @@ def write_graph(model: ir.Model, file: Path, external: bool | None = None) -> No
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".tmp-") as folder:
         ir.save(model, Path(folder) / file.name, external_data=data if external else None)
         written = Path(folder) / data
-        (file.parent / data).unlink(missing_ok=True)  # of a program that was here before
+        (file.parent / data).unlink(missing_ok=True)  # weights of an earlier program
         if written.exists():
             os.replace(written, file.parent / data)
         os.replace(Path(folder) / file.name, file)
 
 
 def weights_bytes(model: ir.Model) -> int:
-    """Size of all initializers."""
+    """Size of all initializers in bytes."""
     return sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
 
 
 def strip_origin(model: ir.Model) -> None:
-    """Take out what the exporter wrote about this machine and its Python code (stack traces, paths of source files)."""
+    """Remove what the exporter wrote about this machine and its Python code (stack traces, paths of source files)."""
     ClearMetadataAndDocStringPass()(model)
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
@@ -49,10 +49,10 @@ def strip_origin(model: ir.Model) -> None:
 
 
 def check_graph(file: Path) -> onnx.ModelProto:
-    """Run ONNX's checker on a written graph, see that every size in it is a number; returns it without its weights.
+    """Run ONNX's checker on a written graph and check that every size is a number; return it without its weights.
 
     Raises:
-        onnx.checker.ValidationError: it is not a valid graph.
+        onnx.checker.ValidationError: the graph is not valid.
         ValueError: a tensor has a size that is not fixed.
     """
     onnx.checker.check_model(str(file))
@@ -68,10 +68,10 @@ def check_graph(file: Path) -> onnx.ModelProto:
 
 
 def session(file: Path, threads: int | None, pack_weights: bool = True) -> Any:
-    """ONNX Runtime's session of a graph on the processor.
+    """Open ONNX Runtime's session of a graph on the processor.
 
     Args:
-        threads: of one operator; None leaves it to the runtime (one per core).
+        threads: threads of one operator; None leaves it to the runtime (one per core).
         pack_weights: keep a second copy of the weights, laid out for speed.
     """
     import onnxruntime

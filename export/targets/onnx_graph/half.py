@@ -1,4 +1,4 @@
-"""Some nodes of a graph in half precision, with their weights; the others, the inputs and the outputs stay in float32."""
+"""Half precision for some nodes of a graph and their weights; other nodes, inputs and outputs stay in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_ARITHMETIC = ("Cast", "Constant", "ConstantOfShape", "QuantizeLinear", "Dequa
 
 
 def to_half(model: ir.Model, names: Set[str]) -> None:
-    """Convert the nodes of those names; casts are put only where float32 and float16 meet, one per tensor.
+    """Convert the nodes called `names`; casts are put only where float32 and float16 meet, one per tensor.
 
     No weight is converted before it is written.
     """
@@ -64,7 +64,7 @@ def _rounded(source: ir.TensorProtocol, name: str) -> Callable[[], ir.Tensor]:
 
 
 def _cast(graph: ir.Graph, value: ir.Value, half: bool) -> ir.Value:
-    """The value in the other precision, from a node right behind the one that makes it."""
+    """Return the value in the other precision, from a node right behind the one that makes it."""
     dtype = ir.DataType.FLOAT16 if half else ir.DataType.FLOAT
     name = f"{value.name}_to_{'float16' if half else 'float32'}"
     node = ir.node("Cast", [value], attributes={"to": int(dtype)}, name=name)

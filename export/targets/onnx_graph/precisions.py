@@ -1,4 +1,4 @@
-"""Which precision every node of a captured graph gets, by the module it was made from."""
+"""The precision of every node of a captured graph, by the module it was made from."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import onnx_ir as ir
 from mobilevd.errors import UserError
 
 SCOPES, CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
-MAX_NAMED = 12  # layers in an error message
+MAX_NAMED = 12  # largest number of layers in an error message
 
 
 def precisions_of_nodes(
     model: ir.Model, precision: str, layers: Mapping[str, str], known: tuple[str, ...]
 ) -> dict[str, str]:
-    """By node name, its precision; int8 only where there is a weight to quantize.
+    """Return the precision of every node by name; int8 only where there is a weight to quantize.
 
     Args:
-        precision: of everything that `layers` does not name.
+        precision: precision of everything that `layers` does not name.
         layers: name of a module relative to the UNet (for other programs, to the program's module) -> precision; the
             innermost name counts.
-        known: the precisions there are; any two can stand in one graph.
+        known: all precisions; one graph can mix them.
 
     Raises:
         UserError: a layer's precision is not known, or no node belongs to a layer.
@@ -51,19 +51,19 @@ def precisions_of_nodes(
 
 
 def scopes_of(node: ir.Node) -> list[str]:
-    """The modules that a node lies in, outermost first, with names as the UNet has them."""
+    """The modules around a node, outermost first, with names as the UNet has them."""
     names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))[:-1]  # the last one is the operator
     return [name.removeprefix("module.").removeprefix("unet.") for name in names if name]
 
 
 def is_norm(node: ir.Node) -> bool:
-    """Whether a node is a part of a normalization."""
+    """True if a node is a part of a normalization."""
     classes = ast.literal_eval(node.metadata_props.get(CLASSES, "[]"))[:-1]
     return bool(classes) and classes[-1].rsplit(".", 1)[-1].endswith("Norm")
 
 
 def quantizable(node: ir.Node) -> bool:
-    """Convolutions and linear layers of more than one row.
+    """True for convolutions, and for linear layers of more than one row.
 
     A linear layer of one row (of the image embedding, of the micro-conditioning) costs nothing, and its inputs differ
     most from the calibration's: left in float32 they gain 8 to 11 dB on inputs of another kind.

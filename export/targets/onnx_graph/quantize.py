@@ -1,4 +1,4 @@
-"""Static quantization to 8 bits: ranges from the calibration inputs, then ONNX Runtime's quantizer."""
+"""Static quantization to 8 bits by ONNX Runtime's quantizer, with ranges from the calibration inputs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Ranges = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def quantize(model: ir.Model, names: set[str], calibration: Sequence[Inputs]) -> ir.Model:
-    """The graph with the nodes of those names in int8: weights per output channel and symmetric, activations per tensor.
+    """Return the graph with the nodes `names` in int8: weights symmetric, per output channel; activations per tensor.
 
-    Inputs of all of them and outputs of the convolutions are quantized, so that the runtime's integer kernels take them;
-    outputs of linear layers are not, which costs no time and gains 1 to 3 dB.
+    Inputs of all of them and outputs of the convolutions are quantized, so that the runtime's integer kernels take
+    them; outputs of linear layers are not, which costs no time and gains 1 to 3 dB.
 
     Raises:
         UserError: there is nothing to calibrate on.
@@ -67,7 +67,7 @@ def quantize(model: ir.Model, names: set[str], calibration: Sequence[Inputs]) ->
 
 
 def _name_types(model: ir.Model) -> None:
-    """Types and shapes of what the quantizer's nodes make, which it leaves out."""
+    """Add types and shapes of what the quantizer's nodes make, which it leaves out."""
     for node in model.graph:
         source, output = node.inputs[0] if node.inputs else None, node.outputs[0]
         if source is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):

@@ -41,7 +41,7 @@ def combine(g: GraphBuilder, kind: type[Any], a: Operand, b: Operand) -> Value:
             return unary(schema.XNNSquare)(g, left)
         dims = g.dims_of(left.id)
         if (left.shape, left.order) == (right.shape, right.order) and dims == g.dims_of(right.id):
-            # no need to see the logical dimensions, so no reshape
+            # the logical dimensions are not needed, so no reshape
             return Value(g.emit(kind, dims, input1_id=left.id, input2_id=right.id), shape, left.order)
     lead = max((x for x in (left, right) if isinstance(x, Value)), key=lambda x: math.prod(x.shape))
     missing = len(shape) - len(lead.shape)
@@ -52,7 +52,7 @@ def combine(g: GraphBuilder, kind: type[Any], a: Operand, b: Operand) -> Value:
 
 
 def broadcastable(g: GraphBuilder, x: Value | Tensor, rank: int, order: Axes) -> int:
-    """Id of an operand with its axes in the result's memory order; leading axes of size 1 are left away."""
+    """Id of an operand with its axes in the result's memory order; leading axes of size 1 are dropped."""
     missing = rank - len(x.shape)
     if isinstance(x, Tensor):
         arranged = x.reshape((1,) * missing + tuple(x.shape)).permute(order)
@@ -80,11 +80,11 @@ def identity(g: GraphBuilder, x: Value, *_: Any, **__: Any) -> Value:
 
 
 def nothing(g: GraphBuilder, *_: Any, **__: Any) -> None:
-    """An assertion about a tensor's type, which tracing leaves before every conversion."""
+    """Drop an assertion about a tensor's type, which tracing leaves before every conversion."""
 
 
 def to_dtype(g: GraphBuilder, x: Value, dtype: torch.dtype, *_: Any) -> Value:
-    """To float32 it is nothing: what a value is stored as is chosen here, not by the model."""
+    """Return `x` for a conversion to float32: the type that a value is stored in is chosen here, not by the model."""
     if dtype != torch.float32:
         raise Unsupported(f"conversion to {dtype}")
     return x

@@ -48,7 +48,7 @@ class Value:
     """A view of an XNNPACK value.
 
     Attributes:
-        id: of the XNNPACK value.
+        id: id of the XNNPACK value.
         shape: the logical shape.
         order: the logical axes from the outermost to the innermost in memory.
     """
@@ -64,7 +64,7 @@ class Value:
 
 
 class Unsupported(Exception):
-    """This use of an operator has no counterpart in XNNPACK."""
+    """A use of an operator that has no counterpart in XNNPACK."""
 
 
 def contiguous_order(rank: int) -> Axes:
@@ -72,7 +72,7 @@ def contiguous_order(rank: int) -> Axes:
 
 
 def _without_units(order: Axes, shape: Axes) -> Axes:
-    """The axes that matter for the order in memory: an axis of size 1 may stand anywhere."""
+    """The axes that matter for the order in memory: all but those of size 1, which may stand anywhere."""
     return tuple(axis for axis in order if shape[axis] != 1)
 
 
@@ -103,12 +103,12 @@ class GraphBuilder:
         """`scratch`: a folder for large constants until they are written; None keeps them in memory."""
         self.scratch = scratch
         self.float_type = FP32
-        """What operators compute in from here on: `FP32` or `FP16`."""
+        """Type that operators compute in from here on: `FP32` or `FP16`."""
         self.weight_format: WeightFormat | None = None
-        """How layers store floating-point weights from here on, with inputs quantized at run time; None: as they are."""
+        """Storage of layers' float weights from here on, with inputs quantized at run time; None: as they are."""
         self.nodes: list[schema.XNode] = []
         self.labels: list[str] = []
-        """Where in the model each of `nodes` comes from, as far as the caller told (`label`); "" for the model itself."""
+        """Path in the model of the origin of each of `nodes`, as far as known (`label`); "" for the model itself."""
         self.values: list[schema.XNNTensorValue] = []
         self.quantization: dict[int, schema.XNNQuantParams] = {}
         self.data = schema_constants()
@@ -149,7 +149,7 @@ class GraphBuilder:
         return value_id
 
     def type_of(self, value: Value) -> schema.XNNDatatype:
-        """What its numbers are stored as."""
+        """The type that its numbers are stored in."""
         return self.values[value.id].datatype
 
     def dims_of(self, value_id: int) -> Axes:
@@ -157,7 +157,7 @@ class GraphBuilder:
         return tuple(self.values[value_id].dims)
 
     def input(self, shape: Sequence[int]) -> Value:
-        """The next input of the program."""
+        """Add the next input of the program."""
         position = len(self.input_ids)
         value_id = self._new_value(tuple(shape), FP32, external_id=position, flags=XNN_VALUE_FLAG_EXTERNAL_INPUT)
         self.input_ids.append(value_id)
@@ -176,13 +176,13 @@ class GraphBuilder:
         self.output_ids.append(value_id)
 
     def constant(self, tensor: Tensor, packed_for: str = "", keep_float32: bool = False) -> int:
-        """XNNPACK value of a floating-point constant, of the tensor's shape, in the type that is computed in.
+        """Return the id of XNNPACK's value of a floating-point constant, of the tensor's shape and of `float_type`.
 
         Args:
-            packed_for: kind of the layer that this is a weight or bias of, else "". XNNPACK rearranges those when the
-                program is loaded and ExecuTorch keeps only the rearranged ones, by name: no other kind of operator, nor
-                one of another shape, may find its constant under the same name.
-            keep_float32: whatever is computed in (biases of quantized layers).
+            packed_for: kind of the layer that this is a weight or bias of, else "". XNNPACK rearranges such constants
+                when the program is loaded, and ExecuTorch keeps only the rearranged ones, by name: no other kind of
+                operator, nor one of another shape, may find its constant under the same name.
+            keep_float32: store float32 whatever `float_type` is (biases of quantized layers).
         """
         datatype = FP32 if keep_float32 else self.float_type
         dtype = torch.float16 if datatype == FP16 else torch.float32
@@ -196,11 +196,11 @@ class GraphBuilder:
         packed_for: str = "",
         quantization: schema.XNNQuantParams | None = None,
     ) -> int:
-        """XNNPACK value of constant bytes; equal ones for equal use are stored once."""
+        """Return the id of XNNPACK's value of constant bytes; equal bytes for equal use are stored once."""
         content = np.ascontiguousarray(array).tobytes()
         use = f"{packed_for}-{'x'.join(map(str, dims))}-{int(datatype)}-" if packed_for else ""
         key = use + hashlib.sha256(content).hexdigest()
-        if quantization is not None:  # the scales lie in a buffer of their own: the same bytes may have others
+        if quantization is not None:  # the scales are in a buffer of their own: the same bytes may have other scales
             key = f"{key}-{hashlib.sha256(repr(quantization).encode()).hexdigest()[:16]}"
         known = (key, dims, int(datatype))
         if known not in self._constants:
@@ -221,7 +221,7 @@ class GraphBuilder:
         return self._data_index[key]
 
     def _kept(self, content: bytes) -> bytes | FileBackedData:
-        """Large constants go to a file of their own: of a full-size model's gigabytes only one is in memory at a time."""
+        """Store large constants in files: of a full-size model's gigabytes only one constant is in memory at a time."""
         if self.scratch is None or len(content) < SPOOLED_BYTES:
             return content
         file = self.scratch / f"{len(self.data)}.constant"
@@ -237,25 +237,25 @@ class GraphBuilder:
         quantization: schema.XNNQuantParams | None = None,
         **fields: Any,
     ) -> int:
-        """Append an operator with one output of `dims`, by default in the type that is computed in; returns its id."""
+        """Append an operator with one output of `dims`, of `float_type` unless `datatype` is given; return its id."""
         output_id = self._new_value(tuple(dims), self.float_type if datatype is None else datatype, quantization)
         fields = {"flags": 0, **fields}
         self.nodes.append(schema.XNode(xnode_union=kind(output_id=output_id, **fields), debug_handle=len(self.nodes)))
         return output_id
 
     def label(self, path: str) -> None:
-        """Say of the operators appended since the last call that they come from the module at `path`."""
+        """Record that the operators appended since the last call come from the module at `path`."""
         self.labels += [path] * (len(self.nodes) - len(self.labels))
 
     def moved(self, kind: type[Any], dims: Sequence[int], input_id: int, **fields: Any) -> int:
-        """`emit` for an operator that only moves numbers: the output is of its input's type."""
+        """`emit` an operator that only moves numbers; the output has its input's type."""
         datatype, quantization = self.values[input_id].datatype, self.quantization.get(input_id)
         return self.emit(kind, dims, datatype=datatype, quantization=quantization, input_id=input_id, **fields)
 
     def as_type(
         self, value: Value, datatype: schema.XNNDatatype, quantization: schema.XNNQuantParams | None = None
     ) -> Value:
-        """The same numbers stored as another type, rounded if need be; once for all users."""
+        """Return the same numbers stored as another type, rounded if need be; converted once for all users."""
         if self.type_of(value) == datatype and self.quantization.get(value.id) == quantization:
             return value
         key = ("convert", value.id, int(datatype), repr(quantization))
@@ -270,13 +270,13 @@ class GraphBuilder:
         return replace(value, id=self._derived[key])
 
     def computable(self, value: Value) -> Value:
-        """The value in the type that is computed in."""
+        """Return the value in `float_type`."""
         return self.as_type(value, self.float_type)
 
     # -- views ------------------------------------------------------------------------------------------------------
 
     def with_dims(self, value: Value, dims: Sequence[int]) -> int:
-        """Id of the value's memory under these dimensions: itself where they are known so, else a reshape of it."""
+        """Id of the value's memory with these dimensions: its own if it has them, else that of a reshape."""
         dims = tuple(dims)
         if self.dims_of(value.id) == dims:
             return value.id
@@ -347,7 +347,7 @@ def schema_constants() -> list[schema.ConstantDataOffset]:
 
 
 def _resolve(shape: Sequence[int], old: Axes) -> Axes:
-    """A shape whose -1, if any, is replaced by what is left of the number of elements."""
+    """Return a shape with its -1, if any, replaced by what is left of the number of elements."""
     if -1 not in shape:
         return tuple(shape)
     known = math.prod(size for size in shape if size != -1)

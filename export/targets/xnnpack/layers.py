@@ -72,7 +72,7 @@ def _arrange(
     nonbatch_dims: int,
     output: FixedRange | None,
 ) -> _Arranged:
-    """Choose between floating point and integers: by the weights the layer came with, or those it shall get."""
+    """Choose between floating point and integers, by the weights that the layer came with or those it is to get."""
     if isinstance(weight, Tensor) and g.weight_format is not None:
         weight = quantize_weight(weight, g.weight_format)
     if isinstance(weight, QuantizedWeight):
@@ -160,7 +160,7 @@ def softmax(g: GraphBuilder, x: Value, dim: int, dtype: Any = None) -> Value:
 
 
 def mean(g: GraphBuilder, x: Value, dim: Sequence[int], keepdim: bool = False, **_: Any) -> Value:
-    """XNNPACK's pooling takes the mean of the two middle axes of four; any run of axes in memory can be seen so."""
+    """Take the mean by XNNPACK's pooling over the two middle axes of four: any run of axes can be seen so."""
     rank = len(x.shape)
     reduced = {axis % rank for axis in dim}
     if not _adjacent(x, reduced):
@@ -180,7 +180,7 @@ def mean(g: GraphBuilder, x: Value, dim: Sequence[int], keepdim: bool = False, *
 
 
 def _adjacent(x: Value, axes: set[int]) -> bool:
-    """Whether these axes follow each other in memory (axes of size 1 aside); they may be in any order."""
+    """True if these axes follow each other in memory, in any order (axes of size 1 aside)."""
     positions = [i for i, axis in enumerate(x.order) if axis in axes]
     between = x.order[positions[0] : positions[-1] + 1]
     return all(axis in axes or x.shape[axis] == 1 for axis in between)

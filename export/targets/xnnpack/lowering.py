@@ -1,10 +1,10 @@
 """Lowering to ExecuTorch's XNNPACK backend: the whole graph as one delegate, in seconds.
 
-ExecuTorch's own way there (`to_edge_transform_and_lower` with the XNNPACK partitioner) retraces the graph about fifty
+ExecuTorch's own lowering (`to_edge_transform_and_lower` with the XNNPACK partitioner) retraces the graph about fifty
 times, which takes minutes for any SVD-like UNet whatever its size, and leaves a transposition around every change
-between convolutions and tokens. Here the exported graph is translated directly, once (`operators.py`); the
-payload's format and its writer are ExecuTorch's own, and the result is an ordinary .pte. For a graph with an operator
-that the translation does not know there is the slow way, which leaves such operators outside the delegate.
+between convolutions and tokens. Here the exported graph is translated directly, once (`operators.py`); the payload's
+format and its writer are ExecuTorch's own, and the result is an ordinary .pte. A graph with an operator that the
+translation does not know takes ExecuTorch's slow lowering, which leaves such operators outside the delegate.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from export.targets.xnnpack.operators import LAYERS, QUANTIZE, build, constant
 from export.targets.xnnpack.quantized import FixedRange
 from mobilevd.files import atomic_file
 
-SEGMENT_ALIGNMENT = 128  # of each constant in the file, as ExecuTorch has it; pages would double a small int8 program
+SEGMENT_ALIGNMENT = 128  # for each constant in the file, as in ExecuTorch; pages would double a small int8 program
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a precision means to XNNPACK: what operators compute in, and how layers store their weights."""
+    """A precision in XNNPACK's terms: the type that operators compute in, and the storage of layers' weights."""
 
     float_type: xnn.XNNDatatype
     weights: WeightFormat | None = None
@@ -51,14 +51,14 @@ class Format:
 FORMATS = {
     "fp32": Format(FP32),
     "fp16": Format(FP16),
-    "int8": Format(FP32),  # static ranges: what is quantized says the graph itself
+    "int8": Format(FP32),  # static ranges: the graph itself says what is quantized
     "8da8w": Format(FP32, WeightFormat(8)),
     "8da4w": Format(FP32, WeightFormat(4, GROUP_SIZE)),
 }
 
 
 class NotDelegated(Exception):
-    """Part of the graph has no counterpart in XNNPACK; `operators` lists what was found, not what lies behind it."""
+    """An error for a graph with parts that XNNPACK lacks; `operators` lists those found, not what lies behind them."""
 
     def __init__(self, operators: list[OutsideOperator]) -> None:
         self.operators = operators
@@ -72,18 +72,18 @@ def lower_to_file(
     layers: Mapping[str, str] | None = None,
     places: Path | None = None,
 ) -> Delegation:
-    """Write a .pte file: an exported graph with float32 inputs, quantized by PT2E or not, as one XNNPACK delegate.
+    """Write an exported graph with float32 inputs, quantized by PT2E or not, as a .pte file with one XNNPACK delegate.
 
-    Whatever depends on parameters and constants alone is computed here and stored. Constants wait in a folder beside the
-    file, so that memory holds one at a time.
+    Whatever depends on parameters and constants alone is computed here and stored. Constants wait in a folder beside
+    the file, so that memory holds one at a time.
 
     Args:
         precision: one of `FORMATS`.
-        layers: submodules with another one.
-        places: file to write, of where in the model each operator comes from (`export/profile/origins.py`).
+        layers: submodules with another precision.
+        places: file to write the operators' origins in the model to (`export/profile/origins.py`).
 
     Raises:
-        NotDelegated: naming the operators that XNNPACK does not have.
+        NotDelegated: XNNPACK lacks operators; the error names them.
     """
     with (
         atomic_file(file) as unfinished,
@@ -101,12 +101,12 @@ def lower_to_file(
 
 
 def origins_of(graph: GraphBuilder) -> list[Origin]:
-    """The nodes of a labelled graph (`translate`), in order."""
+    """The origins of a labelled graph's nodes (`translate`), in order."""
     return [Origin(type(node.xnode_union).__name__, path) for node, path in zip(graph.nodes, graph.labels, strict=True)]
 
 
 def lower_by_partitioner(program: ExportedProgram) -> tuple[bytes, Delegation]:
-    """A .pte file by ExecuTorch's own lowering: slow, and what XNNPACK does not take runs outside, in portable kernels."""
+    """Lower to a .pte file by ExecuTorch's own partitioner: slow, and what XNNPACK lacks runs in portable kernels."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
@@ -128,13 +128,13 @@ def translate(
     scratch: Path | None = None,
     env: dict[fx.Node, object] | None = None,
 ) -> GraphBuilder:
-    """XNNPACK's graph of an exported program; see `lower_to_file`, and `GraphBuilder` for `scratch`.
+    """Translate an exported program to XNNPACK's graph; see `lower_to_file`, and `GraphBuilder` for `scratch`.
 
     Args:
-        env: filled with what every node became: a `Value`, or a constant.
+        env: filled with the result of every node: a `Value`, or a constant.
 
     Raises:
-        NotDelegated: naming the operators that XNNPACK does not have.
+        NotDelegated: XNNPACK lacks operators; the error names them.
     """
     builder = GraphBuilder(scratch)
     env = {} if env is None else env
@@ -154,7 +154,7 @@ def translate(
             )
             leaves = pytree.tree_leaves((args, kwargs))
             if any(isinstance(leaf, fx.Node) for leaf in leaves):
-                continue  # behind an operator that is outside already
+                continue  # depends on an operator that is outside already
             if not any(isinstance(leaf, Value) for leaf in leaves):
                 env[node] = constant(node.target, args, kwargs)
                 continue
@@ -179,7 +179,7 @@ def translate(
 
 
 def _fixed_output(node: fx.Node) -> FixedRange | None:
-    """The range that a layer's output is quantized to right behind it, if it is."""
+    """The range to which a layer's output is quantized right behind it; None if it is not."""
     for user in node.users:
         if str(user.target) == QUANTIZE:
             return FixedRange(float(cast(float, user.args[1])), int(cast(int, user.args[2])))
@@ -187,7 +187,7 @@ def _fixed_output(node: fx.Node) -> FixedRange | None:
 
 
 class _Signature(nn.Module):
-    """Stands for the lowered graph where only inputs and outputs matter."""
+    """A stand-in for the lowered graph where only inputs and outputs matter."""
 
     def __init__(self, shapes: list[torch.Size]) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class _Signature(nn.Module):
 
 
 def _emit(program: ExportedProgram, builder: GraphBuilder) -> Cord:
-    """Wrap the graph as the only delegate of an ExecuTorch program; the pieces of its file."""
+    """Wrap the graph as the only delegate of an ExecuTorch program; return the pieces of its file."""
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     inputs = tuple(torch.zeros(placeholders[name].meta["val"].shape) for name in program.graph_signature.user_inputs)
     results = program.graph.output_node().args[0]
@@ -217,7 +217,7 @@ def _emit(program: ExportedProgram, builder: GraphBuilder) -> Cord:
 
 @contextmanager
 def _without_deprecations() -> Iterator[None]:
-    """ExecuTorch calls functions that PyTorch and itself call deprecated: nothing that a user could change."""
+    """Hide ExecuTorch's calls of deprecated functions of PyTorch and its own: nothing that a user could change."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

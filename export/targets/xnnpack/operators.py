@@ -1,4 +1,4 @@
-"""The table of supported PyTorch operators: each with the function that appends its counterpart to XNNPACK's graph."""
+"""The table of supported PyTorch operators, each with the function that appends its counterpart to XNNPACK's graph."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
 
 
 LAYERS = {aten.linear.default, aten.conv2d.default}
-"""Take quantized inputs and weights."""
+"""Operators that take quantized inputs and weights."""
 
 MOVES = {
     aten.slice.Tensor,
@@ -112,14 +112,14 @@ MOVES = {
     aten.detach.default,
     aten.alias.default,
 }
-"""Leave numbers as they are stored."""
+"""Operators that leave numbers as they are stored."""
 
 IN_FLOAT32 = {aten.gelu.default, aten.sin.default, aten.cos.default}
-"""Not to be had in half precision, or useless in it: a phase of 127 rad has steps of 1/16 there."""
+"""Operators missing in half precision, or useless in it: a phase of 127 rad has steps of 1/16 there."""
 
 
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
-"""What PT2E puts around layers. By name: PyTorch registers these operators only when they are first used."""
+"""An operator that PT2E puts around layers, by name: PyTorch registers these only when they are first used."""
 PT2E: dict[str, Callable[..., Any]] = {
     QUANTIZE: quantize,
     "quantized_decomposed.dequantize_per_tensor.default": dequantize,
@@ -128,7 +128,7 @@ DEQUANTIZE_WEIGHT = "quantized_decomposed.dequantize_per_channel.default"
 
 
 def constant(target: Any, args: Any, kwargs: Any) -> Any:
-    """What an operator gives that has constant arguments only; integer weights stay integers."""
+    """Compute an operator that has constant arguments only; integer weights stay integers."""
     if str(target) == DEQUANTIZE_WEIGHT:
         values, scales, _, axis = args[:4]
         if axis == 0 and values.dtype == torch.int8:

@@ -33,33 +33,33 @@ class FixedRange:
 
 
 def is_static(g: GraphBuilder, x: Value) -> bool:
-    """Whether a value is stored in eight bits with a fixed range."""
+    """True if a value is stored in eight bits with a fixed range."""
     return g.type_of(x) == QINT8
 
 
 def quantize(
     g: GraphBuilder, x: Value, scale: float, zero_point: int, low: int, high: int, dtype: torch.dtype
 ) -> Value:
-    """`quantized_decomposed.quantize_per_tensor`."""
+    """Translate `quantized_decomposed.quantize_per_tensor`."""
     if dtype != torch.int8 or (low, high) not in ((-128, 127), (-127, 127)):
         raise Unsupported(f"quantization to {dtype} in [{low}, {high}]")
     return g.as_type(x, QINT8, FixedRange(float(scale), int(zero_point)).params())
 
 
 def dequantize(g: GraphBuilder, x: Value, *_: Any, **__: Any) -> Value:
-    """`quantized_decomposed.dequantize_per_tensor`: done only for users that need floating point."""
+    """Translate `quantized_decomposed.dequantize_per_tensor`: done only for users that need floating point."""
     return x
 
 
 def layer_input(g: GraphBuilder, x: Value, nonbatch_dims: int) -> Value:
-    """What a quantized layer reads: eight bits with the fixed range it came with, or with a range per token or frame."""
+    """The input of a quantized layer, in eight bits with the fixed range it came with or one per token or frame."""
     if is_static(g, x):
         return x
     return g.as_type(g.as_type(x, FP32), QDINT8, schema.PerTokenDynamicQuant(num_nonbatch_dims=nonbatch_dims))
 
 
 def layer_output(static_input: bool, output: FixedRange | None) -> dict[str, Any]:
-    """Type of what a quantized layer writes, as `emit` takes it."""
+    """The type of a quantized layer's output, as arguments of `emit`."""
     if not static_input:
         return {"datatype": FP32}
     if output is None:
@@ -101,7 +101,7 @@ def bias_value(g: GraphBuilder, bias: Tensor, weight: QuantizedWeight, x: Value,
 
 
 def _packed4(values: Tensor) -> np.ndarray:
-    """(out, in) in [-8, 7] -> two to a byte, the even one in the lower half, 8 added; rows padded to whole bytes."""
+    """Pack (out, in) in [-8, 7] two to a byte, the even one in the lower half, 8 added; rows padded to whole bytes."""
     if values.ndim != 2:
         raise Unsupported("four-bit weights of a convolution")
     if values.shape[1] % 2:

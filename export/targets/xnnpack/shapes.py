@@ -14,7 +14,7 @@ from torch import Tensor
 from export.targets.xnnpack.elementwise import broadcastable, combine
 from export.targets.xnnpack.graph import GraphBuilder, Unsupported, Value
 
-MAX_CONCATENATED = 5  # XNNPACK's concatenations come for two to five tensors
+MAX_CONCATENATED = 5  # XNNPACK's concatenations take two to five tensors
 
 
 def transpose(g: GraphBuilder, x: Value, first: int, second: int) -> Value:
@@ -106,7 +106,7 @@ def unsqueeze(g: GraphBuilder, x: Value, dim: int) -> Value:
 
 
 def expand(g: GraphBuilder, x: Value, sizes: Sequence[int], **_: Any) -> Value:
-    """A product with ones: XNNPACK repeats by broadcasting."""
+    """Expand by a product with ones: XNNPACK repeats by broadcasting."""
     missing = len(sizes) - len(x.shape)
     own = (*((1,) * missing), *x.shape)
     wanted = tuple(own[i] if size == -1 else size for i, size in enumerate(sizes))
@@ -130,7 +130,7 @@ def flatten(g: GraphBuilder, x: Value, start_dim: int = 0, end_dim: int = -1) ->
 
 
 def pad(g: GraphBuilder, x: Value, amounts: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
-    """`amounts` as PyTorch has them: before and after the last axis, then the one before it, ..."""
+    """Pad by `amounts`, in PyTorch's order: before and after the last axis, then the one before it, ..."""
     if mode != "constant" or min(amounts) < 0:
         raise Unsupported(f"mode = {mode!r}, amounts {list(amounts)}")
     last = len(x.shape) - 1
