@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: whole or not there, and enough to go on as if nothing had happened."""
+"""Checkpoints of a training under way: whole or not there, and enough to continue as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mobilevd.files import atomic_folder, atomic_write_json, recover_folder
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """The progress of a training.
 
     Attributes:
         step: optimizer steps done.

@@ -1,4 +1,4 @@
-"""Ctrl-C, or a scheduler's notice, between two steps instead of in the middle of one."""
+"""Interruption of training by Ctrl-C or a scheduler's signal, between two steps instead of in the middle of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether the user has asked to stop."""
+    """The state of an interruption: `requested` once the user has asked to stop."""
 
     requested = False
 
@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # schedulers and launchers send SIGTE
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """The first signal only sets `requested`, for the loop to finish its step and save; a second one stops at once."""
+    """Let the first signal only set `requested`, so that the loop ends its step and saves; another stops at once."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # only the main thread may handle signals

@@ -31,12 +31,12 @@ from training.data.batch import BatchSource, step_generator
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
 
-MAX_SKIPPED_IN_A_ROW = 20  # so many steps without a finite loss are no accident
+MAX_SKIPPED_IN_A_ROW = 20  # this many steps without a finite loss are no accident
 
 
 @dataclass
 class Report:
-    """What is shown while training: step done of `steps`, figures, throughput, memory of the process (or the GPU)."""
+    """The state shown while training: step done of `steps`, figures, throughput, memory of process or GPU."""
 
     step: int
     steps: int
@@ -56,7 +56,7 @@ def _schedule(settings: TrainingSettings, step: int) -> float:
 
 
 def _accelerator(mixed_precision: str) -> Accelerator:
-    """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in it."""
+    """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in precision."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed_precision)
@@ -74,13 +74,13 @@ class Trainer:
     Args:
         unet: the model as the transforms' `begin` left it; changed in place.
         objective: losses and further modules.
-        transforms: asked before and after every step (they may set gates).
-        source: where batches come from.
+        transforms: called before and after every step (they may set gates).
+        source: the source of the batches.
         settings: the stage's training section.
         folder: the stage's folder; `checkpoint/` in it holds the state.
-        seed: of everything random.
-        plan: whatever else decides the outcome (for the fingerprint), JSON-like.
-        accelerator: of the launching process; None makes one of the settings.
+        seed: seed of everything random.
+        plan: everything else that decides the outcome, JSON-like, for the fingerprint.
+        accelerator: the launching process's; None makes one from the settings.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Trainer:
                 special = next((value for suffix, value in own.items() if key.endswith(suffix)), rate)
                 groups.setdefault(special, []).append(parameter)
         parameters = [
-            # a group that has its own rate holds no weights but choices, which decay would drive to the same value
+            # a group with its own rate holds choices, not weights; decay would drive them to the same value
             {"params": p, "lr": r, "base_lr": r, "weight_decay": self.settings.weight_decay if r == rate else 0.0}
             for r, p in groups.items()
             if p
@@ -138,7 +138,7 @@ class Trainer:
         return torch.optim.AdamW(parameters, lr=rate, betas=self.settings.betas)
 
     def _resume(self) -> None:
-        with self.accelerator.main_process_first():  # the first repairs what a kill left
+        with self.accelerator.main_process_first():  # the first process repairs what a kill left
             found = load_checkpoint(self.folder / "checkpoint", self.modules, self.optimizers, self.progress.plan)
         if found is not None:
             self.progress, states = found
@@ -150,13 +150,13 @@ class Trainer:
             optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
             states = {"ema": self.ema.state_dict()}
             save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
-        self.accelerator.wait_for_everyone()  # a launcher kills all when one of them ends
+        self.accelerator.wait_for_everyone()  # a launcher kills all processes when one of them ends
 
     def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet:
-        """Train to the last step; the averaged weights are in the returned model.
+        """Train to the last step; return the model with the averaged weights.
 
-        Raises UserError if the loss stays non-finite. Killed at any instant, the same call goes on from the last
-        checkpoint; Ctrl-C writes one first and then raises KeyboardInterrupt.
+        Raises UserError if the loss stays non-finite. After a kill at any instant, the same call continues from the
+        last checkpoint; Ctrl-C writes one first and then raises KeyboardInterrupt.
         """
         settings, started, first_step = self.settings, time.perf_counter(), self.progress.step
         clips = settings.batch_size * settings.gradient_accumulation * self.accelerator.num_processes
@@ -189,9 +189,9 @@ class Trainer:
         return figures
 
     def _turn(self, step: int, phase: str) -> dict[str, float]:
-        """One optimizer's turn: accumulate gradients, look at them, step. Returns its figures (averages)."""
+        """Take one optimizer's turn: accumulate gradients, check them, step. Return its figures (averages)."""
         settings, optimizer = self.settings, self.optimizers[phase]
-        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase[:4]))  # seeds: another name gives other weights
+        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase[:4]))  # for seeds: another name gives other weights
         unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
         for transform in self.transforms:
             transform.before_step(unet, step_generator(self.seed, step, number, 1))
@@ -224,14 +224,14 @@ class Trainer:
         return total
 
     def _anywhere(self, flag: bool) -> bool:
-        """Whether `flag` holds in any process: decisions that all must take alike."""
+        """True if `flag` holds in any process, for decisions that all processes must take alike."""
         if self.accelerator.num_processes == 1:
             return flag
         total = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum")
         return float(cast(torch.Tensor, total)) > 0
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Over the processes, for what DDP does not wrap."""
+        """Average gradients over the processes, for modules that DDP does not wrap."""
         if self.accelerator.num_processes == 1:
             return
         for parameter in parameters:
@@ -239,7 +239,7 @@ class Trainer:
                 parameter.grad = cast(torch.Tensor, self.accelerator.reduce(parameter.grad, "mean"))
 
     def _count_non_finite(self, finite: bool, phase: str, step: int) -> None:
-        """A step whose loss or gradient is not finite changes nothing; too many in a row end the training."""
+        """Count steps without a finite loss or gradient, which change nothing; too many in a row end the training."""
         if finite:
             self.progress.skipped_in_a_row = 0
             return

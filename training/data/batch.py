@@ -19,27 +19,27 @@ AUG_P_MEAN, AUG_P_STD = -3.0, 0.5
 
 
 class Latents(Protocol):
-    """What training needs of a data set of encoded clips (`training.data.latents.LatentDataset`)."""
+    """The encoded clips that training needs (`training.data.latents.LatentDataset`)."""
 
     @property
     def latents(self) -> Tensor:
-        """(N, T, 4, h, w), scaled."""
+        """Latents (N, T, 4, h, w), scaled."""
         ...
 
     @property
     def first_frames(self) -> Tensor:
-        """uint8 (N, 3, H, W)."""
+        """First frames, uint8 (N, 3, H, W)."""
         ...
 
     @property
     def embeddings(self) -> Tensor:
-        """(N, 1, D)."""
+        """Embeddings of the first frames (N, 1, D)."""
         ...
 
 
 @dataclass
 class Batch:
-    """Clean latents (B, T, 4, h, w) and what they are conditioned on."""
+    """Clean latents (B, T, 4, h, w) and their conditions."""
 
     latents: Tensor
     conditions: Conditions
@@ -64,7 +64,7 @@ class BatchSource:
         self.fps, self.motion_bucket_id, self.device = fps, motion_bucket_id, device
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
-        """`size` clips with replacement; the noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2)."""
+        """Draw `size` clips with replacement; the noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2)."""
         index = torch.randint(len(self.data.latents), (size,), generator=generator)
         latents = self.data.latents[index].float().to(self.device)
         images = to_float(self.data.first_frames[index]).to(self.device)

@@ -1,4 +1,4 @@
-"""Which clips a folder of videos offers: a few spread over every usable file; the other files are named."""
+"""The clips that a folder of videos offers: a few spread over every usable file; the other files are named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip is a file and where it begins, in seconds from the file's first frame."""
+    """A clip: its file and its start, in seconds from the file's first frame."""
 
     path: Path
     start_s: float
@@ -29,7 +29,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that gave no clip, and why, in one line that names it."""
+    """A file that gave no clip, and the reason, in one line that names it."""
 
     path: Path
     reason: str
@@ -43,7 +43,7 @@ class ClipIndex:
     skipped: list[Skipped]
 
     def summary(self) -> str:
-        """One line, with the files that were skipped."""
+        """One line on the clips, with the files that were skipped."""
         files = len({clip.path for clip in self.clips})
         line = f"{len(self.clips)} clips from {files} videos"
         return line + (f"; {len(self.skipped)} files skipped: {_reasons(self.skipped)}" if self.skipped else "")
@@ -55,7 +55,7 @@ def _reasons(skipped: list[Skipped]) -> str:
 
 
 def find_videos(folder: Path | str) -> list[Path]:
-    """All files below `folder` with a video's suffix, but hidden ones, sorted. UserError if it is no folder."""
+    """All files below `folder` with a video's suffix, except hidden ones, sorted. UserError if it is no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
@@ -69,9 +69,9 @@ def find_videos(folder: Path | str) -> list[Path]:
 
 
 def clip_starts(info: VideoInfo, num_frames: int, fps: float, count: int, rng: np.random.Generator) -> list[float]:
-    """Starts in seconds, rising: one drawn from each of `count` equal parts of the times where a clip fits.
+    """Return starts in seconds, rising: one drawn from each of `count` equal parts of the times where a clip fits.
 
-    A short video gives fewer, so that no two clips are the same; none at all if not even one fits.
+    A short video gives fewer, so that no two clips are the same, and none at all if not even one fits.
     """
     last_frame_s = info.duration_s - 1 / info.fps
     room_s = last_frame_s - (num_frames - 1) / fps  # the latest start
@@ -94,8 +94,8 @@ def scan_videos(
 ) -> ClipIndex:
     """Find the clips of `num_frames` frames at `fps` in all videos below `folder`.
 
-    A file's clips depend on the seed and on its name in the folder alone, not on its neighbours. Of each file
-    the last clip is decoded, so a file that was cut off is found here and not in the middle of training.
+    A file's clips depend on the seed and on its name in the folder alone, not on its neighbours. The last clip of each
+    file is decoded, so that a file that was cut off is found here and not in the middle of training.
 
     Raises UserError if the folder has no video file, or none that is usable (with the reasons).
     """

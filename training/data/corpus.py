@@ -1,4 +1,4 @@
-"""A corpus of procedural scenes as real video files: a run without data reads video like any other."""
+"""A corpus of procedural scenes as real video files, so that a run without data reads video like any other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def write_corpus(
 ) -> Path:
     """Write `count` scenes to `folder` as scene-00000.mp4 and so on, with the settings in corpus.json.
 
-    Every file appears whole or not at all, and the ones that are there are kept: after a kill, or with a
-    larger count, the same call goes on. `progress(done, count)` is called after each file.
+    Every file appears whole or not at all, and existing files are kept: after a kill, or with a larger count, the same
+    call continues. `progress(done, count)` is called after each file.
 
     Raises UserError if the folder holds something else, or a corpus with other settings.
     """
@@ -44,7 +44,7 @@ def write_corpus(
     }
     _check(folder, settings)
     atomic_write_json(folder / SETTINGS_NAME, settings)
-    for leftover in folder.glob(".tmp-*"):  # of a killed run
+    for leftover in folder.glob(".tmp-*"):  # left by a killed run
         leftover.unlink()
     for number in range(count):
         path = folder / f"scene-{number:05d}.mp4"
@@ -57,7 +57,7 @@ def write_corpus(
 
 
 def _check(folder: Path, settings: dict[str, Any]) -> None:
-    """UserError unless `folder` is new, empty, or a corpus of these settings with at most this count."""
+    """Raise UserError unless `folder` is new, empty, or a corpus of these settings with at most this count."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: a folder for the corpus was expected")
     if not folder.exists() or not any(not path.name.startswith(".tmp-") for path in folder.iterdir()):

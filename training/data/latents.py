@@ -1,4 +1,4 @@
-"""The latents of all clips, computed once: diffusion training never decodes a video or runs the encoder."""
+"""The latents of all clips, computed once, so that diffusion training never decodes a video or encodes a whole clip."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from mobilevd.pixels import to_float
 from training.data.clips import Clip, ClipIndex
 from training.data.video import VideoError, read_clip
 
-FORMAT = 1  # counted up when the same inputs give other tensors
+FORMAT = 1  # raised when the same inputs give other tensors
 TENSORS = ("latents", "first_frames", "embeddings")
 
 
 @dataclass
 class LatentDataset(Dataset):
-    """What training needs of N clips; an item is a dict of `latents`, `first_frame` and `embedding`.
+    """The data of N clips that training needs; an item is a dict of `latents`, `first_frame` and `embedding`.
 
-    The first frame is kept as pixels, not as latents, because the conditioning noise is added before
-    encoding.
+    The first frame is kept as pixels, not as latents, because the conditioning noise is added before encoding.
     """
 
     latents: torch.Tensor  # (N, T, C, h, w) float32, scaled
@@ -60,13 +59,12 @@ def build_latents(
     batch: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> LatentDataset:
-    """Encode all clips of `index` at `height` x `width`, or read `cache_file` if it was made from the same.
+    """Encode all clips of `index` at `height` x `width`, or read `cache_file` if it was made from the same inputs.
 
-    The cache is a safetensors file whose metadata holds a key over the clips (file, size, time of change,
-    start), the codec's weights and the sizes; with another key, or broken, it is made anew. `batch` is the
-    number of frames encoded together. A clip that cannot be read is left out and named in `skipped`;
-    UserError if none is left. `progress(clips done, clips)` is called as it goes; it is not called when the
-    cache serves.
+    The cache is a safetensors file whose metadata holds a key over the clips (file, size, time of change, start), the
+    codec's weights and the sizes; with another key, or broken, the cache is made anew. `batch` is the number of frames
+    encoded together. A clip that cannot be read is left out and named in `skipped`; UserError if no clip is left.
+    `progress(clips done, clips)` is called as it goes; it is not called when the cache is used.
     """
     cache_file = Path(cache_file)
     codec.latent_size(height, width)
@@ -121,7 +119,7 @@ def _encode_clips(
     progress: Callable[[int, int], None] | None,
 ) -> LatentDataset:
     device = next(codec.parameters()).device
-    together = max(1, batch // num_frames)  # clips read before they are encoded
+    together = max(1, batch // num_frames)  # clips that are encoded together
     latents, first_frames, embeddings, skipped = [], [], [], []
     for begin in range(0, len(clips), together):
         read: list[np.ndarray] = []

@@ -1,7 +1,7 @@
 """Procedural moving scenes: a small world whose motion cannot be read off its first frame.
 
 One to three bright shapes (discs and squares) glide over a dim gradient and bounce off the border. Direction and speed
-are drawn apart from everything that is visible at first, as in real video: a model that answers with the average future
+are independent of everything that is visible at first, as in real video: a model that answers with the average future
 shows a blur, and only one that commits to a motion looks right. That is what one-step training has to learn.
 """
 

@@ -29,12 +29,12 @@ SEEK_MARGIN_S = 0.5
 
 
 class VideoError(UserError):
-    """A video file that cannot give what is asked; the text names the file and the reason."""
+    """The error for a video file that cannot give what is asked; the text names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header says or, where it is silent, the packets; the size in pixels as stored."""
+    """Length, rate and size from the header or, if it has none, from the packets; the size is in stored pixels."""
 
     duration_s: float
     fps: float  # average rate
@@ -45,7 +45,7 @@ class VideoInfo:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The open container and its first video stream; what FFmpeg says inside becomes a VideoError."""
+    """Open the container and its first video stream; FFmpeg's errors inside become a VideoError."""
     try:
         with cast(InputContainer, av.open(str(path), "r")) as container:
             if not container.streams.video:
@@ -63,7 +63,7 @@ def _rate(stream: VideoStream) -> float:
 
 
 def _indexed(container: InputContainer) -> bool:
-    """False for MPEG streams (.ts, .mpg): lengths are guessed from the bit rate, seeks land anywhere."""
+    """False for MPEG streams (.ts, .mpg), where lengths are guessed from the bit rate and seeks land anywhere."""
     return not container.format.flags & Flags.ts_discont.value
 
 
@@ -82,7 +82,7 @@ def probe(path: Path | str) -> VideoInfo:
             duration_s = float(stream.duration * time_base)
         elif container.duration and _indexed(container):
             duration_s = container.duration / av.time_base
-        else:  # nor has a recorded live stream a length in its header
+        else:  # a recorded live stream has no length in its header either
             ends = [p.pts + (p.duration or 0) for p in container.demux(stream) if p.pts is not None]
             duration_s = float((max(ends, default=_start(stream)) - _start(stream)) * time_base)
         if not (width and height and duration_s > 0):
@@ -92,7 +92,7 @@ def probe(path: Path | str) -> VideoInfo:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A decoded frame and when it is shown, in seconds from the stream's start."""
+    """A decoded frame and the time when it is shown, in seconds from the stream's start."""
 
     time_s: float
     duration_s: float
@@ -112,7 +112,7 @@ def _decode(container: InputContainer, stream: VideoStream, from_s: float) -> It
             time_s = float((pts - _start(stream)) * time_base) if pts is not None else time_s + step_s
             yield _Timed(time_s, float(frame.duration * time_base) if frame.duration else step_s, frame)
     except (InvalidDataError, EndOfStream):
-        return  # the caller counts what came and says how much is missing
+        return  # the caller counts the frames and says how many are missing
 
 
 def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int) -> np.ndarray:
@@ -143,7 +143,7 @@ def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, hei
 
 
 def _nearest(frames: Iterator[_Timed], times: list[float]) -> tuple[list[_Timed], float]:
-    """For each of the rising `times` the nearest frame, as far as the video goes, and where decoding ended.
+    """Return the frame nearest to each of the rising `times`, as far as the video goes, and where decoding ended.
 
     The last frame is shown for its duration: a time after that is not in the video.
     """
@@ -166,12 +166,12 @@ def _nearest(frames: Iterator[_Timed], times: list[float]) -> tuple[list[_Timed]
 
 
 def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float) -> np.ndarray:
-    """Upright RGB pixels of a frame: centre crop to the asked aspect, antialiased resize. uint8 (H, W, 3)."""
+    """Convert a frame to upright RGB pixels: centre crop to the asked aspect, antialiased resize. uint8 (H, W, 3)."""
     pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # phones store a turned picture
     if round(frame.rotation / 90) % 2:
         pixel_aspect = 1 / pixel_aspect
     rows, columns = pixels.shape[:2]
-    aspect = width / height / pixel_aspect  # of the crop, in stored pixels
+    aspect = width / height / pixel_aspect  # aspect of the crop, in stored pixels
     crop_width, crop_height = min(columns, rows * aspect), min(rows, columns / aspect)
     left, top = (columns - crop_width) / 2, (rows - crop_height) / 2
     box = (left, top, left + crop_width, top + crop_height)
@@ -181,9 +181,9 @@ def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float)
 
 
 def _encoder() -> tuple[str, dict[str, str]]:
-    """H.264 where this FFmpeg has x264, else MPEG-4; nearly lossless: tiny pictures suffer most from coding."""
+    """H.264 if this FFmpeg has x264, else MPEG-4; nearly lossless, because tiny pictures suffer most from coding."""
     if "libx264" in av.codecs_available:
-        # Without look-ahead: with it the same tiny frames gave one of several files (seen at 64x32, one thread).
+        # No look-ahead: with it the same tiny frames gave one of several files (seen at 64x32, one thread).
         return "libx264", {"crf": "12", "preset": "medium", "x264-params": "no-mbtree=1:rc-lookahead=0"}
     return "mpeg4", {"qscale": "2"}
 
@@ -215,6 +215,6 @@ def write_video(path: Path | str, clip: np.ndarray, fps: float) -> Path:
                 container.mux(stream.encode(None))
         except (FFmpegError, ValueError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise  # `atomic_file` says it better
+                raise  # `atomic_file` has the clearer message
             raise VideoError(f"{path}: cannot be written as {codec} video: {error}") from error
     return path

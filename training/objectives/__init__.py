@@ -1,4 +1,4 @@
-"""What a stage trains with, one objective a file; every file here is looked into, so a new one is only put here."""
+"""The objectives that a stage trains with, one file each; every file here is imported, so a new one needs no entry."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from training.objectives.base import Objective, TrainingContext
 
 
 def objective_classes() -> dict[type[ObjectiveSettings], type[Objective]]:
-    """The objectives by the settings that they take."""
+    """The objective classes by the settings that they take."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return {objective.settings_class: objective for objective in Objective.__subclasses__()}
 
 
 def make_objective(settings: ObjectiveSettings, context: TrainingContext) -> Objective:
-    """The objective that the settings are for."""
+    """Return the objective that the settings are for."""
     return objective_classes()[type(settings)](settings, context)

@@ -15,7 +15,7 @@ from training.objectives.base import GENERATOR, Objective, TrainingContext
 from training.objectives.distillation import Teacher
 
 DISCRIMINATOR = "discriminator"
-GRID_POINTS = 1000  # of the grid that the discriminator's noise levels are drawn from
+GRID_POINTS = 1000  # points of the grid that the discriminator's noise levels are drawn from
 
 
 def pseudo_huber(difference: Tensor, c: float) -> Tensor:
@@ -27,11 +27,11 @@ class Adversarial(Objective):
     """Hinge losses on re-noised latents, R1 on real ones, and a pseudo-Huber pull towards the data.
 
     The discriminator is the encoder of the last multi-step model, frozen, with trained heads. The generator trains at
-    noise levels drawn uniformly from the first `sigma_points` of a Karras grid of `grid_steps`, and is used at the first
-    alone. The R1 penalty is on the squared gradient of the logits by the heads' inputs, as in ADD.
+    noise levels drawn uniformly from the first `sigma_points` of a Karras grid of `grid_steps`, and is used at the
+    first alone. The R1 penalty is on the squared gradient of the logits by the heads' inputs, as in ADD.
 
-    With a weight for it, a trained one-step model's outputs on the same noise pull the generator too (not in SF-V): what a
-    compressed model needs to come back quickly to what it was.
+    With a `distillation_weight`, a trained one-step model's outputs on the same noise pull the generator too (not in
+    SF-V), so that a compressed model recovers quickly.
     """
 
     settings_class = AdversarialSettings
@@ -64,7 +64,7 @@ class Adversarial(Objective):
         return self._generator_loss(unet, batch, generator)
 
     def _noised(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """x0 + s n, and s (B,) from the first points of the coarse grid."""
+        """Return x0 + s n, and s (B,) from the first points of the coarse grid."""
         x0 = batch.latents
         index = torch.randint(len(self.levels), (x0.shape[0],), generator=generator)
         sigma = self.levels[index].to(x0.device)
@@ -76,7 +76,7 @@ class Adversarial(Objective):
         return denoise(unet, *self._noised(batch, generator), batch.conditions)
 
     def _features(self, x: Tensor, batch: Batch, generator: torch.Generator) -> list[Tensor]:
-        """Noise again with s' and encode."""
+        """Add noise at new levels s' and encode."""
         mean, std = self.settings.discriminator_p_mean, self.settings.discriminator_p_std
         sigma = discretized_lognormal_sigmas(x.shape[0], self.grid, mean, std, generator).to(x.device)
         noise = torch.randn(x.shape, generator=generator).to(x.device)

@@ -1,4 +1,4 @@
-"""The contract between the training loop and what it trains with."""
+"""The contract between the training loop and its objective."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _none_before() -> SpatioTemporalUNet:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What an objective may take from the run around it, besides its own settings.
+    """The parts of the run that an objective may use, besides its own settings.
 
     Attributes:
         diffusion: noise levels of the run.
         embedding_dim: D of the image embeddings (B, 1, D).
-        load_multi_step: loads the nearest earlier model that is sampled in many steps.
-        load_teacher: loads the one-step model whose outputs are learned.
+        load_multi_step: function that loads the nearest earlier model that is sampled in many steps.
+        load_teacher: function that loads the one-step model whose outputs are learned.
     """
 
     diffusion: DiffusionSettings
@@ -42,13 +42,13 @@ class TrainingContext:
 
 
 class Objective(ABC):
-    """Gives the loop its phases, their parameters and their losses; keeps no state that a checkpoint would miss.
+    """An objective: the loop's phases, their parameters and their losses; without state that a checkpoint would miss.
 
-    One that trains the UNet alone, at the stage's learning rate, has a loss to say and nothing else.
+    An objective that trains the UNet alone, at the stage's learning rate, only defines `loss`.
     """
 
     settings_class: ClassVar[type[ObjectiveSettings]]
-    """The settings (in `mobilevd/config/objectives.py`) that it is made of: by them it is found."""
+    """The settings (in `mobilevd/config/objectives.py`) that the objective takes and by which it is found."""
 
     @abstractmethod
     def __init__(self, settings: Any, context: TrainingContext) -> None:

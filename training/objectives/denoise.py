@@ -15,8 +15,8 @@ from training.objectives.base import Objective, TrainingContext
 class Denoise(Objective):
     """E[ (1+s^2)/s^2 |D(x0 + s n; s) - x0|^2 ], ln s ~ N(p_mean, p_std^2), conditions dropped now and then.
 
-    p_mean and p_std are the run's (SVD: 0.7 and 1.6). By chance (`conditioning_dropout`, SVD: 0.1) the image latents, and
-    apart from that the embedding, are replaced by zeros, which is what guidance compares with.
+    p_mean and p_std are the run's (SVD: 0.7 and 1.6). With probability `conditioning_dropout` (SVD: 0.1) the image
+    latents and, independently, the embedding are replaced by zeros, the unconditional input of guidance.
     """
 
     settings_class = DenoiseSettings

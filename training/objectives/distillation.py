@@ -1,4 +1,4 @@
-"""Output distillation of a one-step generator: a compressed model learns what the one before its compression does."""
+"""Output distillation of a one-step generator: a compressed model learns the outputs of an earlier one-step model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from training.objectives.base import Objective, TrainingContext
 class Teacher:
     """A trained one-step model, never changed, whose outputs are targets.
 
-    A one-step generator is a deterministic map, so there is nothing to be averaged over, as there would be with data
-    for a target: the squared error asks for no blur.
+    A one-step generator is a deterministic map. With it as the target, unlike with data, the squared error has nothing
+    to average over and so asks for no blur.
     """
 
     def __init__(self, unet: SpatioTemporalUNet) -> None:
         self.unet = unet.requires_grad_(False).eval()
 
     def distance(self, estimate: Tensor, noised: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
-        """Mean squared difference between `estimate` and the teacher's own from the same `noised` (B, T, 4, h, w)."""
+        """Mean squared difference of `estimate` and the teacher's estimate from the same `noised` (B, T, 4, h, w)."""
         cast(nn.Module, self.unet).to(noised.device)
         with torch.no_grad():
             target = denoise(self.unet, noised, sigma, conditions)

@@ -1,1 +1,1 @@
-"""What made the tiny models that ship with the repository: base, codec and motion encoder, each by a command."""
+"""The commands that made the tiny models in the repository: base, codec and motion encoder."""

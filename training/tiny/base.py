@@ -1,4 +1,4 @@
-"""Makes the tiny base that the repository ships: a small SVD-shaped UNet, trained on procedural scenes from nothing.
+"""Make the tiny base that the repository ships: a small SVD-shaped UNet, trained on procedural scenes from scratch.
 
 `python -m training.tiny.base --out assets/tiny/base` trains it (about three quarters of an hour on one core): first at
 32x64 pixels, then at its own 48x96. The run of `configs/tiny.yaml` starts from it as a user's run starts from SVD.
@@ -36,7 +36,7 @@ PHASES = ((32, 64, 2400), (48, 96, 1500))  # height, width, steps: small first, 
 
 
 def training_settings(steps: int, schedule: Literal["constant", "cosine"] = "constant") -> TrainingSettings:
-    """How the base is trained; the rest is as a run's defaults."""
+    """Training settings of the base; the rest are a run's defaults."""
     return TrainingSettings(
         steps=steps,
         schedule=schedule,

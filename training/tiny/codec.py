@@ -1,7 +1,7 @@
 """Train the tiny codec on procedural scenes: `python -m training.tiny.codec --out assets/tiny/codec --seed 0`.
 
-The autoencoder learns to reconstruct frames from latents that carry a little noise, so that its decoder
-forgives the errors of a diffusion model, and that it spreads what it knows over all channels.
+The autoencoder learns to reconstruct frames from latents that carry a little noise, so that its decoder tolerates the
+errors of a diffusion model and the information is spread over all channels.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SIZES = ((64, 128), (32, 64))  # height, width: before and after the tiny config
 # AutoencoderTiny's decoder bends its input by 3 tanh(x / 3): three deviations of this stay in its straight
 # part.
 TARGET_STD = 0.5
-# In deviations of the latents. Held-out scenes at 64x128: 35.8 dB without, 35.4 with it, 33.2 with three
-# times as much.
+# In deviations of the latents. Held-out scenes at 64x128: 35.8 dB without noise, 35.4 with it, 33.2 with three times as
+# much.
 LATENT_NOISE = 0.1
 HELD_OUT = 1_000_000_000  # scenes with seeds from here on are never trained on
-TIMES = 2  # frames taken from one scene, one second apart: nothing is left in its place
+TIMES = 2  # frames taken from one scene, one second apart, so that everything has moved
 
 
 def scene_frames(seeds: Sequence[int], height: int, width: int, times: int = TIMES) -> torch.Tensor:

@@ -36,19 +36,19 @@ KINDS = [*DISTORTIONS, "ghost"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings that made the shipped encoder are the defaults."""
+    """The settings of training; the defaults made the shipped encoder."""
 
     scenes: int = 1600
     steps: int = 1500
     batch_size: int = 32
     lr: float = 3e-3
     seed: int = 0
-    balance_clips: int = 1536  # of the training mixture; a third as many real ones
-    damaged_share: float = 0.7  # of the clips; the others teach the motion and what "nothing is wrong" looks like
+    balance_clips: int = 1536  # clips of the training mixture; a third as many real ones
+    damaged_share: float = 0.7  # share of clips; the others teach the motion and what "nothing is wrong" looks like
 
 
 def render_pool(config: MotionEncoderConfig, count: int, seed: int) -> Tensor:
-    """uint8 (count, F, 3, H, W): scenes long enough to play one clip forwards and one backwards from the middle."""
+    """Render scenes long enough for one clip forwards and one backwards from the middle: uint8 (count, F, 3, H, W)."""
     length = 2 * FINE * (config.num_frames - 1) + 1
     first = SEED_BASE + seed * 1_000_000
     pool = torch.empty(count, length, 3, config.height, config.width, dtype=torch.uint8)
@@ -72,7 +72,7 @@ def _smooth(x: Tensor, sigma: float) -> Tensor:
 def flow_histogram(frames: Tensor) -> Tensor:
     """Flow between successive frames (F, 3, H, W) in [0, 1] by direction: (F - 1, 8), in pixels times area share.
 
-    Lucas and Kanade's least squares over a Gaussian window, over all three colours; still regions count nothing.
+    Lucas and Kanade's least squares over a Gaussian window, over all three colours; still regions count as zero.
     """
     x = _smooth(frames, 1.0)
     mean, change = (x[1:] + x[:-1]) / 2, x[1:] - x[:-1]
@@ -100,7 +100,7 @@ def appearance(frames: Tensor) -> Tensor:
 
 
 class Batches:
-    """Draws training batches from a pool: augmented clips, and what the heads have to say about them."""
+    """Training batches drawn from a pool: augmented clips, and the targets of the heads."""
 
     def __init__(self, pool: Tensor, config: MotionEncoderConfig, train: TrainConfig) -> None:
         self.pool, self.num_frames, self.train = pool, config.num_frames, train
@@ -114,7 +114,7 @@ class Batches:
         return int(torch.randint(low, high + 1, (1,), generator=self.generator))
 
     def _clip(self, scene: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One clip, another future of its first frame, both (T, 3, H, W); the flow by direction in its halves (16,)."""
+        """One clip and another future of its first frame, both (T, 3, H, W); its halves' flow by direction (16,)."""
         last, steps = self.pool.shape[1] - 1, self.num_frames - 1
         speed = (1, 2, 2, 2, 2, 3)[self._int(0, 5)]
         forwards = self._int(0, 1) == 0
@@ -141,7 +141,7 @@ class Batches:
         return clip, twin, halves.flatten()
 
     def next(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Clips (N, 3, T, H, W); motion (N, 16); colours (N, 7); strengths (N, 9); and where motion is defined (N,)."""
+        """Draw clips (N, 3, T, H, W), motion (N, 16), colours (N, 7), strengths (N, 9), 1 for defined motion (N,)."""
         n, g = self.train.batch_size, self.generator
         scenes = torch.randint(len(self.pool), (n,), generator=g)
         kinds = torch.randint(len(KINDS), (n,), generator=g)
@@ -172,7 +172,7 @@ class Batches:
 def train_encoder(
     config: MotionEncoderConfig, train: TrainConfig, quiet: bool = False
 ) -> tuple[MotionEncoder, dict[str, float]]:
-    """Train on freshly rendered scenes; returns the encoder with balanced features, and its final losses."""
+    """Train on freshly rendered scenes; return the encoder with balanced features, and its final losses."""
     started = time.monotonic()
     torch.manual_seed(train.seed)
     encoder = MotionEncoder(config).train()
@@ -215,9 +215,9 @@ def train_encoder(
 def balance(encoder: MotionEncoder, batches: Batches) -> None:
     """Whiten the features over clips of all kinds, damaged ones too, then make their mean variance over real clips 1.
 
-    Standardized over real clips alone, a feature that says "frozen" has next to no deviation, so a frozen clip would
-    be dozens of deviations off and drown all else. Over the training mixture every kind of damage, and the motion, has
-    its say in the same measure.
+    Standardized over real clips alone, a feature that says "frozen" has next to no deviation, so a frozen clip would be
+    dozens of deviations off and outweigh all else. Over the training mixture every kind of damage, and the motion,
+    counts equally.
     """
     config = encoder.config
     train, count = batches.train, batches.train.balance_clips
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=defaults.scenes)
     parser.add_argument("--lr", type=float, default=defaults.lr)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # the order of a sum then never depends on the machine's cores
+    torch.set_num_threads(1)  # the order of a sum then never depends on the number of cores
     train = TrainConfig(seed=arguments.seed, steps=arguments.steps, scenes=arguments.scenes, lr=arguments.lr)
     encoder, losses = train_encoder(MotionEncoderConfig(), train)
     encoder.save(arguments.out)
