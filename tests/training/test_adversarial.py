@@ -157,10 +157,10 @@ def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: 
     torch.nn.init.zeros_(unet.conv_out.weight)
     unet.conv_out.bias.data.zero_()  # type: ignore[union-attr]
     objective = adversarial(
-        unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=20, heads_learning_rate=3e-3
+        unet, sigma_points=1, huber_weight=0.0, discriminator_steps_first=10, heads_learning_rate=6e-3
     )
     batches = BatchSource(data, StridedCodec(), 7, 127, torch.device("cpu"))
-    settings = train_settings(steps=80, batch_size=8, learning_rate=2e-3, ema_decay=0.0, checkpoint_every=1000)
+    settings = train_settings(steps=40, batch_size=4, learning_rate=4e-3, ema_decay=0.0, checkpoint_every=1000)
     trained = Trainer(unet, objective, (), batches, settings, tmp_path, 0).run()  # type: ignore[arg-type]
     batch = batches.draw(16, step_generator(9))
     with torch.no_grad():

@@ -17,7 +17,7 @@ def test_denoising_loss_falls(tmp_path: Path) -> None:
     data = clips()
     data.latents = data.latents[:1].expand_as(data.latents)
     figures: list[float] = []
-    settings = train_settings(steps=60, batch_size=4, learning_rate=3e-3)
+    settings = train_settings(steps=40, batch_size=4, learning_rate=3e-3)
     made = Trainer(small_unet(), denoise(), (), source(data), settings, tmp_path, 0)  # type: ignore[arg-type]
     made.run(lambda r: figures.append(r.figures["loss"]))
     assert sum(figures[-10:]) < 0.7 * sum(figures[:10])

@@ -5,68 +5,91 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.transforms.temporal_pruning import TemporalPruning
 from tests.mobilevd.unets import small_config
+from tests.training.helpers import adversarial, small_unet, source, train_settings
+from training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SCRIPT = """
-import sys
+AGAIN = "--- the same command again ---"
+# Everything in one launch, since a process takes longer to import what it needs than to train.
+SCRIPT = f"""
+import runpy, sys
 from pathlib import Path
-import torch
 from accelerate import PartialState
-from safetensors.torch import save_file
-from mobilevd.config.transforms import TemporalPruningSettings
-from mobilevd.transforms.temporal_pruning import TemporalPruning
-from tests.training.helpers import train_settings, adversarial, small_unet, source
-from training.loop import Trainer
-torch.set_num_threads(1)
-state, folder = PartialState(cpu=True), Path(sys.argv[1])
-unet = small_unet()
-objective = adversarial(unet, discriminator_steps_first=0)
-pruning = TemporalPruning(TemporalPruningSettings(keep=2, learning_rate=0.1))
-settings = train_settings(steps=3, checkpoint_every=2, ema_decay=0.0)
-trainer = Trainer(pruning.begin(unet), objective, [pruning], source(), settings, folder, seed=3)
-trained = trainer.run()
-tensors = {**trained.state_dict(), **{f"heads.{k}": v for k, v in objective.heads.state_dict().items()}}
-save_file(tensors, folder / f"rank{state.process_index}.safetensors")
+from tests.training.test_processes import train
+folder = Path(sys.argv[2])
+sys.argv = ["mobilevd", "run", sys.argv[1]]
+for word in ("{AGAIN}", "--- training ---"):
+    try:
+        runpy.run_module("mobilevd", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+    state = PartialState()
+    state.wait_for_everyone()
+    if state.is_main_process:
+        print(word, flush=True)
+    state.wait_for_everyone()
+train(folder, state.process_index)
 """
 
 
-def launch(count: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run in `count` processes on the CPU, as `accelerate launch` runs them on several GPUs: with torch's launcher."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
+def train(folder: Path, rank: int) -> None:
+    """Train the same stage in every process; each writes the weights that it ended with."""
+    unet = small_unet()
+    objective = adversarial(unet, discriminator_steps_first=0)
+    pruning = TemporalPruning(TemporalPruningSettings(keep=2, learning_rate=0.1))
+    settings: Any = train_settings(steps=3, checkpoint_every=2, ema_decay=0.0)
+    trained = Trainer(pruning.begin(unet), objective, [pruning], source(), settings, folder, seed=3).run()
+    heads = {f"heads.{name}": tensor for name, tensor in objective.heads.state_dict().items()}
+    save_file({**trained.state_dict(), **heads}, folder / f"rank{rank}.safetensors")
 
 
-def test_two_processes_end_with_the_same_weights_that_neither_had_alone(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
+@pytest.fixture(scope="module")
+def launched(run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run, the same again and a training by two processes: the folder of the training, and what all of it said.
+
+    On the CPU, as `accelerate launch` runs them on several GPUs: with torch's launcher.
+    """
+    folder = tmp_path_factory.mktemp("together")
+    script = folder / "script.py"
     script.write_text(SCRIPT)
-    together, alone = tmp_path / "together", tmp_path / "alone"
-    for folder, count in ((together, 2), (alone, 1)):
-        folder.mkdir()
-        done = launch(count, str(script), str(folder))
-        assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (load_file(together / f"rank{rank}.safetensors") for rank in (0, 1))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(run_file), str(folder)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+def test_two_processes_end_with_the_same_weights_that_neither_had_alone(
+    launched: tuple[Path, str], tmp_path: Path
+) -> None:
+    train(tmp_path, 0)
+    first, second = (load_file(launched[0] / f"rank{rank}.safetensors") for rank in (0, 1))
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
-    single = load_file(alone / "rank0.safetensors")
+    single = load_file(tmp_path / "rank0.safetensors")
     for part in ("temporal_importance", "conv_in.weight", "heads.spatial.0.logit.weight"):
         assert not torch.equal(single[part], first[part]), part  # the other process's clips had their say
 
 
-@pytest.fixture
-def run_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     unet = SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=96))
     unet.save_pretrained(tmp_path / "base")
@@ -96,12 +119,10 @@ def run_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_whole_run_under_the_launcher_speaks_and_writes_once(run_file: Path) -> None:
-    done = launch(2, "-m", "mobilevd", "run", str(run_file))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("3 clips from 3 videos") == 2  # the training's and the held-out ones, told by one process
-    assert done.stdout.count("done in") == 1
+def test_a_whole_run_under_the_launcher_speaks_and_writes_once(launched: tuple[Path, str], run_file: Path) -> None:
+    first, _, again = launched[1].partition(AGAIN)
+    assert first.count("3 clips from 3 videos") == 2  # the training's and the held-out ones, told by one process
+    assert first.count("done in") == 1
     results = json.loads((run_file.parent / "run" / "results.json").read_text())
     assert [row["stage"] for row in results["rows"]] == ["base", "base-one-step", "projection", "adversarial"]
-    again = launch(2, "-m", "mobilevd", "run", str(run_file))
-    assert again.returncode == 0 and again.stdout.count("done already") == 1
+    assert again.count("done already") == 1
