@@ -166,7 +166,7 @@ class DeskDevice(HostDevice):
 """
         },
         entry(
-            "device_runner/devices/__init__.py",
+            "device_runner/devices/kinds.py",
             "DEVICES: dict[str, DeviceKind] = {",
             '"desk": DeskDevice,',
             "from device_runner.devices.desk import DeskDevice",

@@ -1,7 +1,7 @@
 """The contract between devices and the measuring code.
 
 A device runs jobs and hands back their raw results. `device_runner.measure` alone decides whether these count, so a new
-kind of device is one class and a line of `DEVICES` (`devices/__init__.py`).
+kind of device is one class and a line of `DEVICES` (`devices/kinds.py`).
 """
 
 from __future__ import annotations

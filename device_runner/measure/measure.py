@@ -13,9 +13,9 @@ from typing import Any
 from device_runner.bundle.read import Bundle, BundleProgram, read_bundle
 from device_runner.bundle.unchanged import check_unchanged
 from device_runner.bundle.whole_path import UNET
-from device_runner.devices import open_device
 from device_runner.devices.base import Device
 from device_runner.devices.job import Platform, Progress, RawJob
+from device_runner.devices.kinds import open_device
 from device_runner.errors import RunnerError
 from device_runner.measure.cooling import wait_until_cool
 from device_runner.measure.make_job import make_job

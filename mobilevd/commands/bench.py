@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 from device_runner.bundle.read import Bundle, read_bundle
-from device_runner.devices import open_devices
 from device_runner.devices.base import Device
 from device_runner.devices.job import Progress
+from device_runner.devices.kinds import open_devices
 from device_runner.errors import RunnerError
 from device_runner.measure.bench import AfterMeasurement, Work, bench
 from device_runner.measure.measure import Measurement

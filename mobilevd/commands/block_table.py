@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from device_runner.bundle.manifest import ModelEntry
 from device_runner.bundle.whole_path import UNET
-from device_runner.devices import open_device
 from device_runner.devices.base import Device
+from device_runner.devices.kinds import open_device
 from device_runner.measure.measure import Measurement, measure
 from device_runner.protocol.protocol import Protocol, named_protocol
 from export.bundle import Item, write_bundle

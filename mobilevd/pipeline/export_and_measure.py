@@ -13,8 +13,8 @@ import torch
 from device_runner.bundle.manifest import MANIFEST, Manifest
 from device_runner.bundle.read import read_manifest
 from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS, NOISE
-from device_runner.devices import open_device
 from device_runner.devices.base import Device
+from device_runner.devices.kinds import open_device
 from device_runner.measure.measure import measure
 from device_runner.protocol.protocol import Protocol
 from export.bundle import export_bundle

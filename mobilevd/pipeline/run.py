@@ -15,7 +15,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 from device_runner.bundle.whole_path import UNET
-from device_runner.devices import open_device
+from device_runner.devices.kinds import open_device
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
 from mobilevd.codecs import load_codec

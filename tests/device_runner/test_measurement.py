@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from device_runner.bundle.read import read_bundle
-from device_runner.devices import open_device
 from device_runner.devices.host import HostDevice
 from device_runner.devices.job import Job, Platform, Progress, RawJob, Ready
+from device_runner.devices.kinds import open_device
 from device_runner.errors import RunnerError
 from device_runner.measure.make_job import make_job
 from device_runner.measure.measure import Measurement, measure, no_progress

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from device_runner.bundle.read import Bundle, read_bundle
-from device_runner.devices import open_device
+from device_runner.devices.kinds import open_device
 from device_runner.errors import RunnerError
 from device_runner.measure.trace import RUNS, take_trace
 from device_runner.protocol.protocol import Protocol
