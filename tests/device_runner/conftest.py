@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device_runner.building.command import build_runner_command
 from device_runner.building.host import build_host_runner
+from device_runner.errors import RunnerError
 
 INPUTS = {"image": (1, 3, 16, 16), "scale": (1, 8, 1, 1)}
 
@@ -114,6 +116,22 @@ def edit_manifest(bundle: Path) -> Callable[..., None]:
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real runner, built once for the session."""
     return build_host_runner(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def arm64_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the runner for arm64."""
+    compiler = "aarch64-linux-gnu-g++"
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}, so the runner cannot be built for arm64")
+    cache = tmp_path_factory.mktemp("arm64-cache")
+    try:
+        build_runner_command("arm64-v8a", glibc=True, cache_dir=cache)
+    except RunnerError as error:
+        if "download" not in str(error):
+            raise
+        pytest.skip(f"no wheel for arm64: {error}")
+    return cache
 
 
 @pytest.fixture

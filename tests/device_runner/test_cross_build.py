@@ -266,10 +266,15 @@ def test_a_runner_that_was_not_built_is_asked_for(tmp_path: Path) -> None:
         deployment_for(Platform("linux", "x86_64"), "ndk")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for the glibc runner of this machine: empty until a test builds it."""
+    return tmp_path_factory.mktemp("glibc-cache")
+
+
 @pytest.mark.skipif(host_abi() not in ("x86_64", "arm64-v8a"), reason="no wheel for this processor")
-def test_the_glibc_runner_needs_nothing_of_the_system(bundle: Path, tmp_path: Path) -> None:
+def test_the_glibc_runner_needs_nothing_of_the_system(bundle: Path, cache: Path, tmp_path: Path) -> None:
     """It runs with its own loader and libraries; where this test may, in a root that holds nothing else."""
-    cache = tmp_path / "cache"
     abi = host_abi()
     deployment = deployment_for(Platform("linux", abi), cache_dir=cache)
     built = build_glibc(abi, cache_dir=cache)
@@ -298,13 +303,13 @@ def test_the_glibc_runner_needs_nothing_of_the_system(bundle: Path, tmp_path: Pa
     assert error < 1e-5
 
 
-def test_an_empty_root_is_enough(bundle: Path, tmp_path: Path) -> None:
+def test_an_empty_root_is_enough(bundle: Path, cache: Path, tmp_path: Path) -> None:
     if host_abi() != "x86_64":
         pytest.skip("made for x86_64")
     probe = ["unshare", "-U", "-r", "-m", "true"]
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode != 0:
         pytest.skip("no user namespaces here")
-    built = build_glibc("x86_64", cache_dir=tmp_path / "cache")
+    built = build_glibc("x86_64", cache_dir=cache)
     root = tmp_path / "root"
     for name in ("proc", "sys", "out"):
         (root / name).mkdir(parents=True)
@@ -324,24 +329,19 @@ def test_an_empty_root_is_enough(bundle: Path, tmp_path: Path) -> None:
     assert np.abs(np.fromfile(root / "out" / "output_0.bin", np.float32) - reference).max() < 1e-5
 
 
-def test_arm64_runs_under_emulation(bundle: Path, tmp_path: Path) -> None:
+def test_arm64_runs_under_emulation(bundle: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Right values only: times of an emulated processor are no latencies."""
     if host_abi() == "arm64-v8a":
         pytest.skip("this is arm64: nothing is emulated")
-    for program in ("aarch64-linux-gnu-g++", "qemu-aarch64-static"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    try:
-        built = build_glibc("arm64-v8a", cache_dir=tmp_path / "cache")
-    except RunnerError as error:
-        if "could not be downloaded" not in str(error):
-            raise
-        pytest.skip(str(error))
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("qemu-aarch64-static is not installed")
+    cache = request.getfixturevalue("arm64_cache")
+    built = build_glibc("arm64-v8a", cache_dir=cache)
     folder = str(built.folder)
     command = ["qemu-aarch64-static", f"{folder}/ld-linux-aarch64.so.1", "--library-path", folder, f"{folder}/runner"]
     _, error = run_on_reference(command, bundle, tmp_path / "out")
     assert error < 1e-5
-    deployment = deployment_for(Platform("android", "arm64-v8a"), "glibc", cache_dir=tmp_path / "cache")
+    deployment = deployment_for(Platform("android", "arm64-v8a"), "glibc", cache_dir=cache)
     assert deployment.command[0] == "{files}/runner/ld-linux-aarch64.so.1"
 
 

@@ -10,7 +10,7 @@ import pytest
 from device_runner.bundle.manifest import ModelEntry
 from export.bundle import Item, write_bundle
 from export.program.program import Program
-from export.targets import coreml_package
+from export.targets import coreml, coreml_package
 from export.targets.coreml import Coreml
 from export.targets.coreml_package import check_package, constants, operator_types, operators, read_spec, weight_names
 from mobilevd.errors import UserError
@@ -22,14 +22,22 @@ PARTS = {"resnet": "fp16"}
 @pytest.fixture(scope="module")
 def packages(small_program: Program, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("coreml")
-    files = {}
-    for precision in ("fp32", "palettized6", "palettized4", "int8"):
-        files[precision] = folder / precision / "blocks.mlpackage"
-        files[precision].parent.mkdir()
-        Coreml().lower(small_program, precision, files[precision])
-    files["kept"] = folder / "kept" / "blocks.mlpackage"
-    files["kept"].parent.mkdir()
-    Coreml().lower(small_program, "int8", files["kept"], PARTS)
+    asked = {precision: (precision, {}) for precision in ("fp32", "palettized6", "palettized4", "int8")}
+    asked["kept"] = ("int8", PARTS)
+    files = {name: folder / name / "blocks.mlpackage" for name in asked}
+    graph = coreml._exported(small_program)
+    halves = coreml._convert(graph, small_program, "fp16")
+    convert = coreml._convert
+    with pytest.MonkeyPatch.context() as patch:  # what is compressed is always the same model of fp16: converted once
+        patch.setattr(coreml, "_exported", lambda program: graph)
+        patch.setattr(
+            coreml,
+            "_convert",
+            lambda graph, program, precision: convert(graph, program, precision) if precision == "fp32" else halves,
+        )
+        for name, (precision, layers) in asked.items():
+            files[name].parent.mkdir()
+            Coreml().lower(small_program, precision, files[name], layers)
     return files
 
 

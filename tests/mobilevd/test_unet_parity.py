@@ -18,7 +18,7 @@ SMALL = small_config(layers_per_block=2, transformer_layers_per_block=(2, 1))
 MIDDLE = {
     "down_block_types": (CROSS_DOWN, CROSS_DOWN, CROSS_DOWN, PLAIN_DOWN),
     "up_block_types": (PLAIN_UP, CROSS_UP, CROSS_UP, CROSS_UP),
-    "block_out_channels": (64, 128, 256, 256),
+    "block_out_channels": (32, 64, 128, 128),
     "num_attention_heads": (2, 4, 8, 8),
     "cross_attention_dim": 96,
     "layers_per_block": 2,

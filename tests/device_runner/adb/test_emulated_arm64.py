@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from device_runner.building.command import build_runner_command
-from device_runner.errors import RunnerError
 from device_runner.measure.measure import measure
 from device_runner.protocol.protocol import Protocol
 from device_runner.runners.deployment import glibc_deployment
@@ -18,7 +16,6 @@ from tests.device_runner.adb.conftest import Phone
 from tests.device_runner.adb.world import ADBD, Missing
 
 QEMU = "qemu-aarch64-static"
-COMPILER = "aarch64-linux-gnu-g++"
 PACKAGES = "adbd,dash,coreutils,util-linux,sed,grep"
 # An ELF file of 64 bits, little-endian, for aarch64; F: the interpreter is opened when this is registered.
 MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
@@ -61,21 +58,6 @@ def arm64_phone(make_phone: Callable[..., Phone]) -> Phone:
         return make_phone("adb-36", root=arm64_root(), binfmt=f":arm64:M::{MAGIC}:{MASK}:{qemu}:F")
     except Missing as missing:
         pytest.skip(f"no emulated arm64 device: {missing}")
-
-
-@pytest.fixture(scope="session")
-def arm64_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds the runner for arm64."""
-    if shutil.which(COMPILER) is None:
-        pytest.skip(f"no {COMPILER}, so the runner cannot be built for arm64")
-    cache = tmp_path_factory.mktemp("arm64-cache")
-    try:
-        build_runner_command("arm64-v8a", glibc=True, cache_dir=cache)
-    except RunnerError as error:
-        if "download" not in str(error):
-            raise
-        pytest.skip(f"no wheel for arm64: {error}")
-    return cache
 
 
 def test_outputs_are_right_and_no_time_is_kept(arm64_phone: Phone, arm64_cache: Path, bundle: Path) -> None:
