@@ -74,18 +74,28 @@ class Conditions:
 
 def denoise(network: Network, x: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
     """The denoiser D: noisy latents x (B, T, 4, h, w) at noise levels sigma (B,) -> estimate of the clean ones."""
-    s = sigma.to(x.dtype)[:, None, None, None, None]
-    out = network(*network_inputs(x, sigma, conditions))
+    s = _beside(x, sigma)
+    out = network(*_scaled_inputs(x, s, sigma, conditions))
     return c_skip(s) * x + c_out(s) * out.to(x.dtype)
 
 
 def network_inputs(x: Tensor, sigma: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the arguments of F for noisy latents x (B, T, 4, h, w) at noise levels sigma (B,).
+    """The arguments of F for noisy latents x (B, T, 4, h, w) at noise levels sigma (B,).
 
-    They are sample (B, T, 8, h, w), c_in x with the first frame's latents beside every frame; timestep (B,), c_noise;
-    image embedding (B, 1, D); added time ids (B, 3).
+    Returns sample (B, T, 8, h, w), c_in x with the first frame's latents beside every frame; timestep (B,), c_noise; image
+    embedding (B, 1, D); added time ids (B, 3).
     """
-    s = sigma.to(x.dtype)[:, None, None, None, None]
+    return _scaled_inputs(x, _beside(x, sigma), sigma, conditions)
+
+
+def _beside(x: Tensor, sigma: Tensor) -> Tensor:
+    """Noise levels (B,) as (B, 1, 1, 1, 1), of the type of x."""
+    return sigma.to(x.dtype)[:, None, None, None, None]
+
+
+def _scaled_inputs(
+    x: Tensor, s: Tensor, sigma: Tensor, conditions: Conditions
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     image = conditions.image_latents[:, None].expand(-1, x.shape[1], -1, -1, -1)
     sample = torch.cat([c_in(s) * x, image.to(x.dtype)], dim=2)
     return sample, c_noise(sigma), conditions.image_embedding, conditions.added_time_ids
