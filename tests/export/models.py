@@ -26,12 +26,22 @@ def unet(**changes: Any) -> SpatioTemporalUNet:
         "addition_time_embed_dim": 8,
         "projection_class_embeddings_input_dim": 24,
         "num_frames": FRAMES,
+        "sample_size": [HEIGHT, WIDTH],
         **changes,
     }
     made = SpatioTemporalUNet(**arguments)
     for mixer in made.time_mixers().values():
         mixer.mix_factor.data.normal_()  # so that a blend that is folded wrongly shows
     return made.eval()
+
+
+def plain_unet(**changes: Any) -> SpatioTemporalUNet:
+    """One level, with attention in the middle alone: half the operators, for tests of what is done with any model.
+
+    Not of 32 channels: the norms have 32 groups, and one of a single channel forgets what the conditioning adds to it.
+    """
+    levels = {"down_block_types": (PLAIN_DOWN,), "up_block_types": (PLAIN_UP,), "block_out_channels": (64,)}
+    return unet(**{**levels, **changes})
 
 
 def compressed(*specs: dict[str, Any]) -> SpatioTemporalUNet:

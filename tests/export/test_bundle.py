@@ -24,7 +24,7 @@ from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 from mobilevd.model.unet import SpatioTemporalUNet
 from tests.export.lowered import lower_to_xnnpack
-from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, unet
+from tests.export.models import FRAMES, HEIGHT, SETTINGS, WIDTH, compressed, plain_unet, unet
 from tests.mobilevd.transforms.specs import transform_of
 
 MODELS = {
@@ -110,7 +110,7 @@ def test_a_failing_export_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pyt
     (old / "manifest.json").write_text("old")
     monkeypatch.setattr(proof, "compare", lambda *args: Parity(42.0, 40.0, 0.1))
     with pytest.raises(UserError, match=r"42\.0 dB PSNR.*below the 100 dB that fp32 must reach"):
-        export_bundle(unet(), old, SETTINGS, name="test")
+        export_bundle(plain_unet(), old, SETTINGS, name="test")
     assert (old / "manifest.json").read_text() == "old" and list(tmp_path.iterdir()) == [old]
 
 

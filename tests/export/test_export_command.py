@@ -25,12 +25,12 @@ from export.targets.executorch_xnnpack import ExecutorchXnnpack
 from mobilevd.codecs import TinyCodec
 from mobilevd.commands.export import export_command
 from mobilevd.errors import UserError
-from tests.export.models import SETTINGS, unet
+from tests.export.models import SETTINGS, plain_unet
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    unet(sample_size=[8, 8]).save_pretrained(tmp_path / "model")
+    plain_unet().save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -62,7 +62,7 @@ def test_a_missing_sdk_does_not_keep_other_targets_from_coming_out(
 
 
 def test_below_the_gate_the_blocks_that_lose_most_are_named_and_nothing_is_written(tmp_path: Path) -> None:
-    model = unet()
+    model = plain_unet()
     item = Item(unet_program(model, SETTINGS), "8da4w", gate_db=70)
     description = describe_model(model, SETTINGS, None)
     xnnpack = find_target("executorch-xnnpack")
@@ -78,7 +78,7 @@ def test_below_the_gate_the_blocks_that_lose_most_are_named_and_nothing_is_writt
 
 
 def test_the_worst_block_is_the_one_that_was_rounded() -> None:
-    program = unet_program(unet(), SETTINGS)
+    program = unet_program(plain_unet(), SETTINGS)
     names = list(tapped_blocks(program.module))
     assert len(names) > 5
     worst = worst_blocks(program, find_target("executorch-xnnpack"), "fp32", {"mid_block.attentions.0": "8da4w"})
@@ -87,7 +87,7 @@ def test_the_worst_block_is_the_one_that_was_rounded() -> None:
 
 
 def test_conditioning_may_stay_an_input(tmp_path: Path) -> None:
-    model = unet()
+    model = plain_unet()
     settings = replace(SETTINGS, conditioning_inputs=True)
     manifest = export_bundle(model, tmp_path / "b", settings, name="b")
     entry = manifest.programs["unet"]
@@ -110,13 +110,13 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(ExecutorchXnnpack, "lower", full)
     with pytest.raises(UserError, match="the disk is full; nothing was left half-written"):
-        export_bundle(unet(), tmp_path / "b", SETTINGS, name="b")
+        export_bundle(plain_unet(), tmp_path / "b", SETTINGS, name="b")
     assert (tmp_path / "b" / "manifest.json").read_text() == "old" and list(tmp_path.iterdir()) == [tmp_path / "b"]
 
 
 def test_pictures_check_and_calibrate(model: Path, tmp_path: Path) -> None:
     codec = TinyCodec(width=8, encoder_blocks=(0, 0, 1), decoder_blocks=(1, 0, 0))
-    unet(sample_size=[8, 8], cross_attention_dim=codec.embedding_dim).save_pretrained(model)
+    plain_unet(cross_attention_dim=codec.embedding_dim).save_pretrained(model)
     codec.save_pretrained(tmp_path / "codec")
     for i in range(3):
         picture = torch.randint(0, 255, (32, 32, 3), generator=torch.Generator().manual_seed(i)).byte().numpy()

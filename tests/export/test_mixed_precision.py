@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +31,26 @@ LEVELS = ["8da4w", "8da8w", "fp16", "fp32"]
 @pytest.fixture(scope="module")
 def program() -> Program:
     return unet_program(unet(), SETTINGS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def measured_once(program: Program) -> Iterator[None]:
+    """Every search begins with the same measurement of the same program, so each precision is measured once."""
+    known: dict[str, dict[str, float]] = {}
+
+    def cached(asked: Program, precisions: list[str], on_block: Any = None) -> list[Sensitivity]:
+        assert asked is program
+        rounded = [each for each in precisions if each != "fp32"]
+        if new := [each for each in rounded if each not in known]:
+            measured = measure_sensitivity(program, new, on_block)
+            known.update({each: {s.block.name: s.sqnr_db[each] for s in measured} for each in new})
+        blocks = find_blocks(program.module)
+        found = [Sensitivity(block, {each: known[each][block.name] for each in rounded}) for block in blocks]
+        return sorted(found, key=lambda s: s.sqnr_db[precisions[0]])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.mixed_precision.search.measure_sensitivity", cached)
+        yield
 
 
 def block(name: str, width: int) -> LayerGroup:
