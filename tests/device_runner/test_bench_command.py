@@ -21,8 +21,8 @@ from device_runner.results.schema import read_report
 from mobilevd.cli import app
 from mobilevd.commands.bench import choose_protocol
 from mobilevd.errors import UserError
+from tests.source import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., Result]
 
 

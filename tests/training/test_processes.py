@@ -16,10 +16,9 @@ from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.temporal_pruning import TemporalPruning
 from tests.mobilevd.unets import small_config
+from tests.source import ROOT
 from tests.training.helpers import adversarial, small_unet, source, train_settings
 from training.loop import Trainer
-
-ROOT = Path(__file__).resolve().parents[2]
 
 AGAIN = "--- the same command again ---"
 # Everything in one launch, since a process takes longer to import what it needs than to train.

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mobilevd.errors import UserError
+from tests.source import ROOT
 from tests.training.helpers import trainer
 
 # trains one stage, slow enough to be killed in the middle
@@ -28,10 +29,9 @@ trainer(Path(sys.argv[1]), "adversarial", steps=8, checkpoint_every=1).run(show)
 def start(folder: Path) -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", SCRIPT, str(folder)]
-    root = Path(__file__).resolve().parents[2]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # another number adds up in another order
-    environment = {**os.environ, **threads, "PYTHONPATH": str(root)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root)
+    environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
 
 def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> None:

@@ -26,6 +26,7 @@ from export.targets.onnx_graph.capture import capture
 from mobilevd.errors import UserError
 from mobilevd.model.layers.attention import GEGLU
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from tests.source import ROOT
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8
 SETTINGS = OneStepSettings(HEIGHT, WIDTH, FRAMES)
@@ -260,7 +261,7 @@ def test_the_whole_graph_is_one_delegate_and_tells_nothing_of_this_machine(lower
         assert (found.delegates, found.operators_outside, found.flops_share) == (1, [], 1.0)
         assert found.operators_inside == len(model.graph.node) > 100
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-        assert str(Path(__file__).parents[2]).encode() not in file.read_bytes()
+        assert str(ROOT).encode() not in file.read_bytes()
 
 
 def test_operators_of_other_domains_are_outside() -> None:

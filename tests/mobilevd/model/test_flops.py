@@ -16,7 +16,7 @@ from mobilevd.commands.flops import flops_command, flops_table, most_expensive_t
 from mobilevd.errors import UserError
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
-from tests.mobilevd.test_unet_forms import FORMS
+from tests.mobilevd.model.test_unet_forms import FORMS
 from tests.mobilevd.unets import small_config, small_unet
 
 SIZE = (4, 8, 16)  # frames, height, width of the latents

@@ -21,7 +21,7 @@ from device_runner.devices.adb.device import AdbDevice
 from device_runner.devices.adb.program import find_program
 from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from tests.device_runner.adb.conftest import ADBS, BIG, Phone, check_results, later, wait_until
+from tests.device_runner.devices.adb.conftest import ADBS, BIG, Phone, check_results, later, wait_until
 
 MakeJob = Callable[..., Job]
 Run = Callable[..., RawJob]

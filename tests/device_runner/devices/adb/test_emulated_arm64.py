@@ -12,8 +12,8 @@ from device_runner.measure.measure import measure
 from device_runner.protocol.protocol import Protocol
 from device_runner.runners.deployment import glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from tests.device_runner.adb.conftest import Phone
-from tests.device_runner.adb.world import ADBD, Missing
+from tests.device_runner.devices.adb.conftest import Phone
+from tests.device_runner.devices.adb.world import ADBD, Missing
 
 QEMU = "qemu-aarch64-static"
 PACKAGES = "adbd,dash,coreutils,util-linux,sed,grep"

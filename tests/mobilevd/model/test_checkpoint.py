@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from mobilevd.errors import UserError
 from mobilevd.model.checkpoint import save_model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
-from tests.mobilevd.test_unet_forms import FORMS
+from tests.mobilevd.model.test_unet_forms import FORMS
 from tests.mobilevd.unets import inputs, relative_error, run, small_config, small_unet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

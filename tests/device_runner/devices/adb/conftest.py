@@ -19,8 +19,8 @@ from device_runner.devices.adb.client import Adb
 from device_runner.devices.adb.device import AdbDevice
 from device_runner.devices.adb.program import _wheel_places, find_program
 from device_runner.devices.job import Job, Progress, RawJob, Step
-from tests.device_runner.adb.standin import StandIn
-from tests.device_runner.adb.world import Adbd, Missing, World, start_server, wait_until
+from tests.device_runner.devices.adb.standin import StandIn
+from tests.device_runner.devices.adb.world import Adbd, Missing, World, start_server, wait_until
 
 ADBS = ("adb-29", "adb-36")
 BIG = 3 << 20

@@ -19,7 +19,7 @@ from device_runner.devices.adb.storage import writing
 from device_runner.devices.adb.survey import survey
 from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from tests.device_runner.adb.conftest import Phone, check_results
+from tests.device_runner.devices.adb.conftest import Phone, check_results
 
 SHELLS = [["dash"], ["mksh"], ["busybox", "sh"], ["bash", "--posix"]]
 

@@ -14,7 +14,7 @@ from device_runner.devices.adb import detached, session
 from device_runner.devices.adb.client import ConnectionLost
 from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
-from tests.device_runner.adb.conftest import BIG, Phone, check_results, later, wait_until
+from tests.device_runner.devices.adb.conftest import BIG, Phone, check_results, later, wait_until
 
 MakeJob = Callable[..., Job]
 Run = Callable[..., RawJob]

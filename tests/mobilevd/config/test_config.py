@@ -9,8 +9,7 @@ import yaml
 
 from mobilevd.config import RunConfig, check_divisible, describe_plan, find_stage, load_config
 from mobilevd.errors import UserError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.source import ROOT
 
 TEXT = """\
 name: demo
@@ -299,12 +298,12 @@ def test_divisible() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert load_config(path).stages
 
 
 @pytest.mark.parametrize("name", ["tiny.yaml", "mobilevd.yaml"])
 def test_the_configurations_that_ship_are_valid(name: str) -> None:
-    made = load_config(Path(__file__).resolve().parents[2] / "configs" / name)
+    made = load_config(ROOT / "configs" / name)
     assert [stage.name for stage in made.stages][-1] == "funnels" and made.stages[-1].nfe == "one-step"

@@ -33,10 +33,10 @@ from mobilevd.pipeline.data import prepare_clips
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.rows import plan_entries
 from tests.mobilevd.unets import small_config
+from tests.source import ROOT
 from training.data.scenes import render_scene
 from training.data.video import write_video
 
-ROOT = Path(__file__).resolve().parents[2]
 ADVERSARIAL = {"kind": "adversarial", "heads_learning_rate": 1e-3, "discriminator_steps_first": 1}
 STAGES = [
     {

@@ -25,7 +25,7 @@ from device_runner.results.schema import read_report
 from device_runner.runners.deployment import glibc_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
 from mobilevd.cli import app
-from tests.device_runner.adb.conftest import Phone, later
+from tests.device_runner.devices.adb.conftest import Phone, later
 
 SHORT = Protocol(warmup=2, iterations=5, threads=1)
 LONG = replace(SHORT, min_seconds=2.5)
