@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import pickle
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram, export
-from torch.fx import GraphModule
 
 from export.program.program import Program
 from mobilevd.model.layers.architecture import Architecture
 from mobilevd.model.layers.resnet import SpatioTemporalResBlock
 from mobilevd.model.layers.transformer import AttentionBlock, SpatioTemporalTransformer
+from tests.export.lowered import equal_models_traced_once
 
 FRAMES = 2
 
@@ -49,29 +44,7 @@ class Blocks(nn.Module):
 
 @pytest.fixture(scope="session", autouse=True)
 def traced_once() -> Iterator[None]:
-    """Tracing takes most of a lowering's time, and many tests begin with the same model: what is equal, is traced once.
-
-    Equal to the byte: structure, weights, every attribute, and the inputs to trace with.
-    """
-    graphs: dict[str, ExportedProgram] = {}
-
-    def cached(module: nn.Module, inputs: tuple[Tensor, ...], **keywords: Any) -> ExportedProgram:
-        if any(
-            isinstance(part, GraphModule) for part in module.modules()
-        ):  # what is saved of it, lacks its nodes' meta
-            return export(module, inputs, **keywords)
-        content = io.BytesIO()
-        try:
-            torch.save((module, inputs, keywords), content)
-        except (AttributeError, TypeError, pickle.PicklingError):  # with hooks, for instance
-            return export(module, inputs, **keywords)
-        key = hashlib.sha256(content.getbuffer()).hexdigest()
-        if key not in graphs:
-            graphs[key] = export(module, inputs, **keywords)
-        return graphs[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.program.program.export", cached)
+    with equal_models_traced_once():
         yield
 
 

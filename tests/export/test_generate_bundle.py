@@ -30,6 +30,7 @@ from mobilevd.codecs import load_codec
 from mobilevd.commands.generate import generate_frames
 from mobilevd.errors import UserError
 from mobilevd.pixels import read_picture
+from tests.export.models import plain_unet
 from tests.export.small_codecs import CONTEXT, save_picture, save_svd_codec, save_tiny_codec
 from tests.mobilevd.unets import small_unet
 from training.data.video import read_clip
@@ -51,7 +52,7 @@ class Made:
 
 def make(root: Path, save_codec: Callable[[Path], Path], context: int, **changes: Any) -> Made:
     codec_folder, picture = save_codec(root / "codec"), save_picture(root / "cat.png")
-    unet = small_unet(cross_attention_dim=context, num_frames=FRAMES, sample_size=[HEIGHT, WIDTH])
+    unet = plain_unet(cross_attention_dim=context, num_frames=FRAMES, sample_size=[HEIGHT, WIDTH])
     unet.save_pretrained(root / "model")
     codec, target = load_codec(codec_folder), find_target("executorch-xnnpack")
     settings = settings_for_codec(OneStepSettings(HEIGHT, WIDTH, FRAMES, **changes), unet, codec)
