@@ -26,6 +26,7 @@ from export.targets.onnx_graph.capture import capture
 from mobilevd.errors import UserError
 from mobilevd.model.layers.attention import GEGLU
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
+from tests.export.models import plain_unet
 from tests.source import ROOT
 
 FRAMES, HEIGHT, WIDTH = 4, 8, 8
@@ -281,7 +282,10 @@ def test_exporting_is_quiet_and_repeats_itself(tmp_path: Path, capfd: pytest.Cap
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_the_blocks_that_lose_most_can_be_named(program: Program) -> None:
+def test_the_blocks_that_lose_most_can_be_named() -> None:
+    torch.manual_seed(0)
+    real = [{"image_latents": torch.randn(1, 4, 8, 8), "image_embedding": torch.randn(1, 1, 16)} for _ in range(5)]
+    program = unet_program(plain_unet(), SETTINGS, real[0], real[1:])
     losses = worst_blocks(program, TARGET, "int8", {"conv_in": "fp32"})
     assert {loss.name for loss in losses} >= {"mid_block.resnets.0", "up_blocks.0.resnets.0"}
     assert all(loss.snr_db > 20 for loss in losses)
