@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.devices.adb.survey import BASE
-from tests.device_runner.adb.world import Adbd, World
 from tests.device_runner.conftest import export_small_network, write_manifest
+from tests.device_runner.devices.adb.world import Adbd, World
 
 WITNESSES = "/data/witness"  # on the device, outside our own folder
 WITNESS_SCRIPT = f"""#!/bin/sh

@@ -184,13 +184,13 @@ def test_bad_folders_and_clips(tmp_path: Path) -> None:
 
 
 def test_training_is_repeatable_and_learns(tmp_path: Path) -> None:
-    from training.tiny.motion_encoder import TrainConfig, train_encoder
+    from training.tiny.motion_encoder import MotionEncoderTrainingSettings, train_encoder
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         config = MotionEncoderConfig(height=16, width=32, num_frames=4, channels=(8, 8, 8, 8), feature_dim=8)
-        train = TrainConfig(scenes=8, steps=8, batch_size=4, balance_clips=48)
+        train = MotionEncoderTrainingSettings(scenes=8, steps=8, batch_size=4, balance_clips=48)
         digests = []
         for name in ("a", "b"):
             encoder, losses = train_encoder(config, train, quiet=True)

@@ -35,7 +35,7 @@ KINDS = [*DISTORTIONS, "ghost"]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class MotionEncoderTrainingSettings:
     """The settings of training; the defaults made the shipped encoder."""
 
     scenes: int = 1600
@@ -102,7 +102,7 @@ def appearance(frames: Tensor) -> Tensor:
 class Batches:
     """Training batches drawn from a pool: augmented clips, and the targets of the heads."""
 
-    def __init__(self, pool: Tensor, config: MotionEncoderConfig, train: TrainConfig) -> None:
+    def __init__(self, pool: Tensor, config: MotionEncoderConfig, train: MotionEncoderTrainingSettings) -> None:
         self.pool, self.num_frames, self.train = pool, config.num_frames, train
         self.generator = torch.Generator().manual_seed(train.seed)
         self.flow = torch.stack([flow_histogram(scene.float() / 255) for scene in pool])  # (S, F-1, 8)
@@ -170,7 +170,7 @@ class Batches:
 
 
 def train_encoder(
-    config: MotionEncoderConfig, train: TrainConfig, quiet: bool = False
+    config: MotionEncoderConfig, train: MotionEncoderTrainingSettings, quiet: bool = False
 ) -> tuple[MotionEncoder, dict[str, float]]:
     """Train on freshly rendered scenes; return the encoder with balanced features, and its final losses."""
     started = time.monotonic()
@@ -235,7 +235,7 @@ def balance(encoder: MotionEncoder, batches: Batches) -> None:
 
 
 def main() -> None:
-    defaults = TrainConfig()
+    defaults = MotionEncoderTrainingSettings()
     parser = argparse.ArgumentParser(
         prog="python -m training.tiny.motion_encoder", description="Train the motion encoder."
     )
@@ -246,7 +246,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=defaults.lr)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the order of a sum then never depends on the number of cores
-    train = TrainConfig(seed=arguments.seed, steps=arguments.steps, scenes=arguments.scenes, lr=arguments.lr)
+    train = MotionEncoderTrainingSettings(
+        seed=arguments.seed, steps=arguments.steps, scenes=arguments.scenes, lr=arguments.lr
+    )
     encoder, losses = train_encoder(MotionEncoderConfig(), train)
     encoder.save(arguments.out)
     count = sum(p.numel() for p in encoder.parameters())

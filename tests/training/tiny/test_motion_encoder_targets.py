@@ -6,7 +6,7 @@ import torch
 
 from eval.distortions import DISTORTIONS, ghost
 from eval.motion_encoder import MotionEncoderConfig
-from training.tiny.motion_encoder import KINDS, Batches, TrainConfig, flow_histogram, render_pool
+from training.tiny.motion_encoder import KINDS, Batches, MotionEncoderTrainingSettings, flow_histogram, render_pool
 
 
 def moving_square(dy: float, dx: float, frames: int = 4) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_flow_is_nothing_where_nothing_moves() -> None:
 
 def test_clips_are_mirrored_and_reversed_together_with_their_targets() -> None:
     config = MotionEncoderConfig()
-    batches = Batches(render_pool(config, 6, 0), config, TrainConfig(scenes=6))
+    batches = Batches(render_pool(config, 6, 0), config, MotionEncoderTrainingSettings(scenes=6))
     agreements = []
     for i in range(48):
         clip, twin, halves = batches._clip(i % 6)
@@ -50,7 +50,7 @@ def test_clips_are_mirrored_and_reversed_together_with_their_targets() -> None:
 
 def test_strengths_say_which_damage_was_done() -> None:
     config = MotionEncoderConfig()
-    batches = Batches(render_pool(config, 4, 0), config, TrainConfig(scenes=4, batch_size=64))
+    batches = Batches(render_pool(config, 4, 0), config, MotionEncoderTrainingSettings(scenes=4, batch_size=64))
     clips, motion, colour, strengths, defined = batches.next()
     assert clips.shape == (64, 3, 8, 32, 64) and float(clips.abs().max()) <= 1
     assert motion.shape == (64, 16) and colour.shape == (64, 7) and strengths.shape == (64, len(KINDS))
