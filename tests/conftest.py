@@ -2,17 +2,26 @@
 
 import gc
 import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.workers import ByFile, private_cache
 
 # The models here are so small that a second thread only waits for the first, and does so busily: beside any other work
 # on the machine a training of seconds takes minutes. Processes that tests start have it from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+private_cache()
+if "PYTHONDONTWRITEBYTECODE" in os.environ:
+    # Nothing is written beside the sources, then; but each of the many processes would compile torch anew, for seconds.
+    del os.environ["PYTHONDONTWRITEBYTECODE"]
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(
+        Path(__file__).resolve().parents[1] / ".cache/bytecode"
+    )
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:
@@ -21,33 +30,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def pyright(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple["subprocess.Popen[bytes]", Path] | None]:
-    """Pyright on the whole project, and the file it writes to; None where no test asks for it.
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite takes every core, up to four; what is named on the command line runs at once, in this process."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return min(len(os.sched_getaffinity(0)), 4) if whole else 0
 
-    It takes a minute of a core, so it begins with the first test and works beside the others, which mostly use one.
-    """
-    if not any(item.name == "test_pyright" for item in request.session.items):
-        yield None
-        return
-    # the package carries pyright and node; told not to look for a newer one, it needs no network
-    offline = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT": "1"}
-    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
-    said = tmp_path_factory.mktemp("pyright") / "said.txt"
-    with said.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).resolve().parents[1],
-            env={**os.environ, **offline},
-            start_new_session=True,  # it has node as a child, and both must end with the tests
-        )
-    try:
-        yield process, said
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByFile(config, log)
