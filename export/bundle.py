@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from device_runner.bundle.manifest import (
     Manifest,
     ModelEntry,
     OutputEntry,
+    ParityEntry,
     ProgramEntry,
     QuantizationEntry,
     TensorEntry,
@@ -31,6 +32,8 @@ from export.profile.origins import origins_file
 from export.program.layer_precision import LayerPrecisions
 from export.program.parity import GATES_DB
 from export.program.program import Program
+from export.proof.builds import BuildUnavailable, RunInBuild, prove_in_builds
+from export.proof.half import check_half_gate, half_entry, prove_in_half
 from export.proof.prove import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
 from export.targets import parse_target
 from export.targets.base import Target, program_size
@@ -50,6 +53,7 @@ def export_bundle(
     calibration: Sequence[Mapping[str, Tensor]] = (),
     flops: int | None = None,
     allow_low_parity: bool = False,
+    run_in_build: RunInBuild | None = None,
 ) -> Manifest:
     """Export the one-step generator of `unet`, prove it equal to the model, and write the bundle folder `out`.
 
@@ -62,6 +66,7 @@ def export_bundle(
         inputs, calibration: real inputs, see `unet_program`; `inputs` become the bundle's reference.
         flops: FLOPs of one evaluation, for the manifest.
         allow_low_parity: write the bundle even if its parity is below the precision's threshold.
+        run_in_build: see `write_bundle`.
 
     Returns:
         The manifest.
@@ -75,7 +80,15 @@ def export_bundle(
     program = unet_program(unet, settings, inputs, calibration)
     model = describe_model(unet, settings, flops)
     item = Item(program, chosen_precision)
-    return write_bundle([item], chosen, out, name=name, model=model, allow_low_parity=allow_low_parity)
+    return write_bundle(
+        [item],
+        chosen,
+        out,
+        name=name,
+        model=model,
+        allow_low_parity=allow_low_parity,
+        run_in_build=run_in_build,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,18 +138,22 @@ def write_bundle(
     quantization: QuantizationEntry | None = None,
     pipeline: PipelineEntry | None = None,
     allow_low_parity: bool = False,
+    run_in_build: RunInBuild | None = None,
 ) -> Manifest:
     """Lower programs to one target, prove them, and write them as the bundle folder `out`.
 
     Args:
         items: the programs; the first gives the bundle its precision.
         model, graph, calibration_inputs, quantization, pipeline: entries of the manifest.
+        run_in_build: runs programs in the runtime as applications build it; None leaves that proof out.
 
     Raises:
         UserError: see `export_bundle`; the folder is then as it was.
     """
     with atomic_folder(out) as folder:
-        entries = {item.program.name: _write_program(item, target, folder, allow_low_parity) for item in items}
+        entries = {
+            item.program.name: _write_program(item, target, folder, allow_low_parity, run_in_build) for item in items
+        }
         manifest = Manifest(
             name=name,
             target=target.name,
@@ -162,22 +179,32 @@ def write_bundle(
     return manifest
 
 
-def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: bool) -> ProgramEntry:
+def _write_program(
+    item: Item, target: Target, folder: Path, allow_low_parity: bool, run_in_build: RunInBuild | None
+) -> ProgramEntry:
     """Lower, prove and write one program with its reference tensors; return its manifest entry."""
     program, precision, layers = item.program, item.precision, item.layers
+    gate = GATES_DB.get(precision, 0.0) if item.gate_db is None else item.gate_db
+    half = prove_in_half(program, target, precision, layers)
+    if half is not None and not allow_low_parity:
+        check_half_gate(program, target, precision, half, gate)
     file = folder / f"{program.name}{target.suffix}"
     started = time.perf_counter()
     delegation = target.lower(program, precision, file, layers)
     lowering_s = time.perf_counter() - started
-    gate = GATES_DB.get(precision, 0.0) if item.gate_db is None else item.gate_db
     if target.not_executed is None:
         checks = prove(program, target, file)
         if not allow_low_parity:
             check_gate(program, target, precision, layers, checks, gate)
-        parity = parity_entry(checks, program.outputs)
+        parity = parity_entry(checks, program.outputs, target.arithmetic(precision, layers))
         gate = min(gate, worst_on_reference(checks).psnr_db - DEVICE_MARGIN_DB)
+        if target.has_weight_cache:
+            parity = _with_builds(parity, program, target, file, run_in_build, gate, allow_low_parity)
     else:
         parity = not_executed_entry(target.not_executed)
+    if half is not None:
+        parity = replace(parity, half=half_entry(half, program.outputs))
+        gate = min(gate, worst_on_reference(half.checks).psnr_db - DEVICE_MARGIN_DB)
     kind = list(program.cases)[-1]
     places = origins_file(file)
     inputs = [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()]
@@ -197,6 +224,24 @@ def _write_program(item: Item, target: Target, folder: Path, allow_low_parity: b
         lowering_s=round(lowering_s, 2),
         peak_memory_mb=round(peak_memory_mb()),
     )
+
+
+def _with_builds(
+    parity: ParityEntry,
+    program: Program,
+    target: Target,
+    file: Path,
+    run: RunInBuild | None,
+    gate_db: float,
+    allow_low_parity: bool,
+) -> ParityEntry:
+    """The entry with the program's outputs in other builds of the runtime, or the reason why there are none."""
+    if run is None:
+        return replace(parity, builds_reason="not tried: the exporting program gave no runner")
+    try:
+        return replace(parity, builds=prove_in_builds(program, target, file, run, gate_db, allow_low_parity))
+    except BuildUnavailable as reason:
+        return replace(parity, builds_reason=f"not tried: {reason}")
 
 
 def peak_memory_mb() -> float:

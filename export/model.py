@@ -17,6 +17,7 @@ from export.generator.one_step import OneStepSettings, check_finished
 from export.generator.unet_program import count_before, folding_report, unet_program
 from export.mixed_precision.search import Goal, find_mixed
 from export.program.program import Program
+from export.proof.builds import RunInBuild
 from export.targets import parse_target
 from export.targets.base import Target
 from mobilevd.errors import UserError
@@ -38,6 +39,7 @@ class ExportRequest:
         calibration: further inputs, to take quantized ranges from.
         others, pipeline: programs around the UNet (codec), and the manifest's entry on how they are connected.
         goal: the goal of a mixed precision; None: every layer has the given precision.
+        run_in_build: see `export.bundle.write_bundle`.
     """
 
     targets: Sequence[str] = ("executorch-xnnpack",)
@@ -49,6 +51,7 @@ class ExportRequest:
     pipeline: PipelineEntry | None = None
     goal: Goal | None = None
     allow_low_parity: bool = False
+    run_in_build: RunInBuild | None = None
 
 
 def export_model(
@@ -103,6 +106,7 @@ def export_model(
                     quantization=quantization,
                     pipeline=request.pipeline,
                     allow_low_parity=request.allow_low_parity,
+                    run_in_build=request.run_in_build,
                 )
         except UserError as error:
             if len(chosen) == 1:

@@ -156,13 +156,23 @@ def export(
     precision: Annotated[
         str | None, typer.Option(help="Precision for targets given without one.  [default: the target's first]")
     ] = None,
+    frames: Annotated[int | None, typer.Option(help="Number of frames.  [default: the model's]")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels.  [default: the model's, or 256]")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels.  [default: the model's, or 512]")] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise level that the one step starts from.  [default: the model's, or 700]")
+    ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(help="Frames per second that the model is conditioned on.  [default: the run's, or 7]"),
+        typer.Option(help="Frames per second that the model is conditioned on.  [default: the model's, or 7]"),
     ] = None,
     motion_bucket: Annotated[
-        float | None, typer.Option(help="Motion bucket that the model is conditioned on.  [default: the run's, or 127]")
+        float | None,
+        typer.Option(help="Motion bucket that the model is conditioned on.  [default: the model's, or 127]"),
     ] = None,
+    one_step: Annotated[
+        bool, typer.Option("--one-step", help="Export a model of several steps all the same, to run it once.")
+    ] = False,
     conditioning_inputs: Annotated[
         bool,
         typer.Option(
@@ -172,7 +182,7 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="Pictures or videos for the parity check and calibration.  [default: the run's]")
     ] = None,
-    codec: Annotated[Path | None, typer.Option(help="Codec folder.  [default: the run's]")] = None,
+    codec: Annotated[Path | None, typer.Option(help="Codec folder.  [default: the model's]")] = None,
     unet_only: Annotated[
         bool, typer.Option("--unet-only", help="Export the UNet only, without the codec's programs.")
     ] = False,
@@ -203,10 +213,14 @@ def export(
         targets=target or ["executorch-xnnpack"],
         precision=precision,
         conditioning={
+            "num_frames": frames,
+            "sigma": sigma,
             "fps": fps,
             "motion_bucket_id": motion_bucket,
             "conditioning_inputs": conditioning_inputs or None,
         },
+        size=(height, width),
+        one_step=one_step,
         images=images,
         codec_folder=codec,
         unet_only=unet_only,
@@ -262,6 +276,13 @@ def bench(
     load_mode: Annotated[
         str | None, typer.Option(help="How the program file is loaded: mmap or file.  [default: mmap]")
     ] = None,
+    weight_cache: Annotated[
+        str | None,
+        typer.Option(
+            help="XNNPACK's cache of packed weights: on, as in ExecuTorch's builds for Android and Apple, or off.  "
+            "[default: off]",
+        ),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Method of the program to run.  [default: the manifest's]")] = None,
     warmup: Annotated[int | None, typer.Option(help="Number of warm-up runs.  [default: the protocol's]")] = None,
     iterations: Annotated[int | None, typer.Option(help="Number of timed runs.  [default: the protocol's]")] = None,
@@ -314,6 +335,7 @@ def bench(
         "threads": threads,
         "cpu_mask": cpu_mask,
         "load_mode": load_mode,
+        "weight_cache": weight_cache,
         "warmup": warmup,
         "iterations": iterations,
         "max_battery_c": max_battery,

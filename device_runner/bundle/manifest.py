@@ -75,6 +75,37 @@ class ParityCheck(JsonObject):
     max_abs_error: float
 
 
+@dataclass(frozen=True)
+class MagnitudeEntry(JsonObject):
+    """The largest absolute value that a layer computes; half precision holds up to 65504."""
+
+    layer: str
+    largest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfEntry(JsonObject):
+    """The outputs of the graph run in half precision against the model's: the worst, and every check."""
+
+    arithmetic: str
+    """What was rounded, and what was not."""
+    psnr_db: float
+    checks: tuple[ParityCheck, ...] = ()
+    largest: tuple[MagnitudeEntry, ...] = ()
+    """The layers with the largest values, the largest first."""
+    overflow: str | None = None
+    """First layer with a value beyond half precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildCheck(JsonObject):
+    """The program's outputs in a runtime as applications build it: the worst PSNR against the model's."""
+
+    load_mode: str
+    weight_cache: str
+    psnr_db: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ParityEntry(JsonObject):
     """The deviation of a program's outputs from the model's: the worst on the reference inputs, and every check."""
@@ -83,11 +114,19 @@ class ParityEntry(JsonObject):
     """True if the program was run where it was exported."""
     reason: str | None = None
     """Reason why it was not run."""
+    arithmetic: str | None = None
+    """The arithmetic of the run here, which may be another than a phone's."""
     psnr_db: float | None = None
     snr_db: float | None = None
     max_abs_error: float | None = None
     inputs: str | None = None
     checks: tuple[ParityCheck, ...] = ()
+    half: HalfEntry | None = None
+    """The same in half precision, for a program that computes in it."""
+    builds: tuple[BuildCheck, ...] = ()
+    """The same in other builds of the runtime, as far as they could be run here."""
+    builds_reason: str | None = None
+    """Reason why other builds were not tried."""
 
 
 @dataclass(frozen=True)

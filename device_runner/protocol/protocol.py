@@ -10,6 +10,7 @@ from typing import Any
 from device_runner.errors import RunnerError
 
 LOAD_MODES = ("mmap", "file")
+WEIGHT_CACHE = ("off", "on")
 FIGURES = ("p50", "p90")
 PHONE_TEMPERATURE_C = 37.0
 """Battery temperature in degrees Celsius above which the system will soon slow the processor down."""
@@ -59,6 +60,8 @@ class Protocol:
     """Cores to run on, as the hexadecimal mask that `taskset` takes ("f0": cores 4 to 7); None: all."""
     load_mode: str = "mmap"
     """`mmap` maps the program file, `file` reads it into memory."""
+    weight_cache: str = "off"
+    """`on` lets XNNPACK keep packed weights by name, as ExecuTorch's builds for Android and Apple do by default."""
     timeout_s: float = 1800.0
     """Time after which the runner is killed and the measurement refused."""
 
@@ -80,6 +83,8 @@ class Protocol:
             raise self._error("confidence needs max_iterations or max_seconds, or a noisy device is measured for ever")
         if self.load_mode not in LOAD_MODES:
             raise self._error(f"load_mode must be {' or '.join(LOAD_MODES)}, not {self.load_mode!r}")
+        if self.weight_cache not in WEIGHT_CACHE:
+            raise self._error(f"weight_cache must be {' or '.join(WEIGHT_CACHE)}, not {self.weight_cache!r}")
         if self.figure not in FIGURES:
             raise self._error(f"figure must be {' or '.join(FIGURES)}, not {self.figure!r}")
         if self.cpu_mask is not None:

@@ -13,6 +13,8 @@ from device_runner.results.wording import measurement_title
 
 IRRELEVANT_SETTINGS = {"name", "timeout_s", "gate_timeout_s"}
 """Settings of the protocol that change no sample."""
+LATER_SETTINGS = {"weight_cache": "off"}
+"""Settings that older results do not have, with the value that they were measured at."""
 CORRELATED = 0.3
 """Serial correlation from which a remark is made. Of equal programs, 20 samples with 10 % noise each, this many are
 called regressions: 0.1 % where samples are independent, 1 % at a correlation of 0.3, 4 % at 0.5, 9 % at 0.7."""
@@ -55,7 +57,7 @@ def check_comparable(a: Measured, b: Measured) -> None:
 
 
 def _setting(measurement: Measured, key: str, missing: object) -> Any:
-    value = measurement["protocol"].get(key, missing)
+    value = measurement["protocol"].get(key, LATER_SETTINGS.get(key, missing))
     return _mask(value) if key == "cpu_mask" and isinstance(value, str) else value
 
 

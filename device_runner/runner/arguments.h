@@ -15,6 +15,7 @@ struct Arguments {
   std::string output_dir;
   std::string method = "forward";
   std::string load_mode = "mmap";
+  std::string weight_cache = "off";  // XNNPACK's, of packed weights
   std::string etdump;  // empty: no trace
   uint32_t warmup = 3;
   uint32_t iterations = 20;  // 0: load only
@@ -49,6 +50,9 @@ inline void check_arguments(const Arguments& arguments) {
   if (arguments.load_mode != "mmap" && arguments.load_mode != "file") {
     throw Failure{"arguments", "--load-mode takes mmap or file, not '" + arguments.load_mode + "'"};
   }
+  if (arguments.weight_cache != "on" && arguments.weight_cache != "off") {
+    throw Failure{"arguments", "--weight-cache takes on or off, not '" + arguments.weight_cache + "'"};
+  }
   if (arguments.iterations > 0 && arguments.output_dir.empty()) {
     throw Failure{"arguments", "--output-dir FOLDER is missing"};
   }
@@ -73,6 +77,7 @@ inline Arguments parse_arguments(int argc, char** argv) {
     else if (name == "--output-dir") arguments.output_dir = value;
     else if (name == "--method") arguments.method = value;
     else if (name == "--load-mode") arguments.load_mode = value;
+    else if (name == "--weight-cache") arguments.weight_cache = value;
     else if (name == "--etdump") arguments.etdump = value;
     else if (name == "--warmup") arguments.warmup = parse_count(name, value, 0);
     else if (name == "--iterations") arguments.iterations = parse_count(name, value, 0);
@@ -83,8 +88,8 @@ inline Arguments parse_arguments(int argc, char** argv) {
     else if (name == "--max-seconds") arguments.max_seconds = parse_positive(name, value, false);
     else {
       throw Failure{"arguments", "unknown argument '" + name + "'; known: --model --input --output-dir --method " +
-                    "--load-mode --warmup --iterations --threads --min-seconds --confidence --max-iterations " +
-                    "--max-seconds --etdump"};
+                    "--load-mode --weight-cache --warmup --iterations --threads --min-seconds --confidence " +
+                    "--max-iterations --max-seconds --etdump"};
     }
   }
   check_arguments(arguments);

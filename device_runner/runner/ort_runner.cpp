@@ -279,6 +279,7 @@ void write_outputs(const std::vector<OrtValue*>& outputs, const std::string& fol
 
 void run(const Arguments& arguments) {
   if (!arguments.etdump.empty()) throw Failure{"arguments", "ONNX Runtime makes no ETDump"};
+  if (arguments.weight_cache == "on") throw Failure{"arguments", "ONNX Runtime has no weight cache of XNNPACK"};
   if (arguments.method != "forward") {
     throw Failure{"arguments", "an ONNX file has one graph, called 'forward', not '" + arguments.method + "'"};
   }

@@ -28,6 +28,8 @@
 #include <executorch/devtools/etdump/etdump_flatcc.h>
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor_ptr_maker.h>
+#include <executorch/runtime/backend/interface.h>
+#include <executorch/runtime/backend/options.h>
 
 #include "arguments.h"
 #include "event.h"
@@ -136,7 +138,23 @@ uint32_t set_threads(uint32_t threads) {
   return threads;
 }
 
-void load(Module& module, const Arguments& arguments, uint32_t threads) {
+// Before anything is loaded: a program keeps to what was set when it was. Builds differ in the default (ExecuTorch's
+// presets for Android and Apple switch the cache on), so the choice is always made, and the backend asked what holds.
+// Returns "on", "off", or "none" in a build without the backend.
+std::string set_weight_cache(const std::string& asked) {
+  const char* const backend = "XnnpackBackend";
+  executorch::runtime::BackendOptions<1> options;
+  check(options.set_option("weight_cache_enabled", asked == "on"), "load", "no option weight_cache_enabled");
+  const Error set = executorch::runtime::set_option(backend, options.view());
+  if (set == Error::NotFound && asked == "off") return "none";
+  check(set, "load", "XNNPACK's weight cache could not be switched " + asked);
+  check(executorch::runtime::get_option(backend, options.view()), "load", "XNNPACK does not tell its weight cache");
+  bool enabled = false;
+  check(options.get_option("weight_cache_enabled", enabled), "load", "XNNPACK does not tell its weight cache");
+  return enabled ? "on" : "off";
+}
+
+void load(Module& module, const Arguments& arguments, uint32_t threads, const std::string& weight_cache) {
   const size_t program_bytes = file_size(arguments.model, "load");
   const int64_t start = now_ns(CLOCK_MONOTONIC);
   check(module.load(), "load", arguments.model + " could not be loaded as a program");
@@ -154,7 +172,7 @@ void load(Module& module, const Arguments& arguments, uint32_t threads) {
   const int64_t method_ns = now_ns(CLOCK_MONOTONIC) - before_method;
   Event("load").number("ns", program_ns + method_ns).number("program_ns", program_ns).number("method_ns", method_ns)
       .number("threads", threads).number("program_bytes", program_bytes).text("method", arguments.method)
-      .text("load_mode", arguments.load_mode).text("affinity", affinity()).emit();
+      .text("load_mode", arguments.load_mode).text("weight_cache", weight_cache).text("affinity", affinity()).emit();
 }
 
 // Owns the memory that the tensors point to.
@@ -236,12 +254,13 @@ void write_etdump(ETDumpGen& tracer, const std::string& path) {
 
 void run(const Arguments& arguments) {
   const uint32_t threads = set_threads(arguments.threads);
+  const std::string weight_cache = set_weight_cache(arguments.weight_cache);
   auto owned_tracer = arguments.etdump.empty() ? nullptr : std::make_unique<ETDumpGen>();
   ETDumpGen* const tracer = owned_tracer.get();
   Module module(arguments.model,
                 arguments.load_mode == "mmap" ? Module::LoadMode::Mmap : Module::LoadMode::File,
                 std::move(owned_tracer));
-  load(module, arguments, threads);
+  load(module, arguments, threads, weight_cache);
   if (arguments.iterations == 0) {
     TimedRuns none;
     none.stop = "count";

@@ -59,6 +59,8 @@ class CoremlRunner:
     def steps(self, program: BundleProgram, protocol: Protocol) -> list[Step]:
         if protocol.cpu_mask is not None:
             raise RunnerError("Core ML chooses its processors itself, so cpu_mask cannot be kept to")
+        if protocol.weight_cache == "on":
+            raise RunnerError("Core ML has no weight cache of XNNPACK, so weight_cache on cannot be kept to")
         if protocol.memory_pass:
             raise RunnerError(
                 f"Core ML's memory is not this process's, so memory_pass of protocol {protocol.name!r} cannot be kept to; "

@@ -25,6 +25,7 @@ FIELDS: dict[str, dict[str, type]] = {
         "program_bytes": int,
         "method": str,
         "load_mode": str,
+        "weight_cache": str,
         "affinity": str,
     },
     "warmup": {"index": int, "ns": int, "cpu_ns": int},
@@ -42,6 +43,8 @@ FIELDS: dict[str, dict[str, type]] = {
     },
     "error": {"stage": str, "message": str},
 }
+OPTIONAL = {"load": {"weight_cache"}}
+"""Fields that runners of programs without XNNPACK do not have."""
 UNKNOWN = -1
 """Value of `pss_kb` where the system does not report it."""
 
@@ -127,6 +130,11 @@ def _check_load(run: RawRun, load: dict[str, Any], protocol: Protocol) -> None:
     for what, asked in (("threads", protocol.threads), ("load_mode", protocol.load_mode)):
         if load[what] != asked:
             raise RunnerError(f"{run.device}: asked for {what} {asked}, the runner reports {load[what]}")
+    told = load.get("weight_cache", "none")
+    if told != protocol.weight_cache and (protocol.weight_cache == "on" or told == "on"):
+        raise RunnerError(
+            f"{run.device}: asked for XNNPACK's weight cache {protocol.weight_cache}, the runner reports {told}"
+        )
     if protocol.cpu_mask is None:
         return
     try:
@@ -162,9 +170,14 @@ def _parse(device: str, number: int, line: str) -> dict[str, Any]:
     where = f"{device}: line {number} of the runner's output"
     event = _json_object(line)
     fields = FIELDS.get(str(event.get("event")))
-    if fields is None or set(event) != {"event", *fields}:
+    if fields is None or not {"event", *fields} - OPTIONAL.get(event["event"], set()) <= set(event) <= {
+        "event",
+        *fields,
+    }:
         raise RunnerError(f"{where} is not one of its events: {line[:80]!r}")
     for key, kind in fields.items():
+        if key not in event:
+            continue
         value = event[key]
         least = UNKNOWN if key == "pss_kb" else 0
         if type(value) is not kind or (kind is int and value < least) or (key == "stop" and value not in REASONS):

@@ -82,7 +82,10 @@ class ExecutorRunner:
             raise RunnerError(f"{run.device}: {count} runs took no time at all; the device's clock cannot be trusted")
         each = _each_run(run, log, count, total_ms)
         load = [match for line in log if (match := re.fullmatch(r"Model loaded in ([\d.]+) ms\.", line))]
-        notes = ["executor_runner reads the program into memory, whatever load_mode says, and tells no memory"]
+        notes = [
+            "executor_runner reads the program into memory, whatever load_mode says, tells no memory, and has XNNPACK's "
+            "weight cache as its build does"
+        ]
         if not each:
             notes.append(
                 f"executor_runner has no warm-up and tells totals only: the average is of all {count} runs, the first "

@@ -106,9 +106,11 @@ def refuse_what_a_fixed_count_cannot_do(name: str, protocol: Protocol) -> None:
         ("confidence", protocol.confidence is not None),
         ("cold_loads", protocol.cold_loads > 0),
         ("memory_pass", protocol.memory_pass),
+        ("weight_cache", protocol.weight_cache == "on"),
     ):
         if asked:
             raise RunnerError(
-                f"{name} runs a fixed number of times and tells neither memory nor loads, so it cannot keep to "
-                f"{setting} of protocol {protocol.name!r}; take the protocol default or quick, or the runner mobilevd"
+                f"{name} runs a fixed number of times, tells neither memory nor loads and leaves the backend as it is: "
+                f"it cannot keep to {setting} of protocol {protocol.name!r}; take the protocol default or quick, or the "
+                "runner mobilevd"
             )

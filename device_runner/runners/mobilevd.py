@@ -124,6 +124,7 @@ class MobilevdRunner:
             "--method": program.method,
             "--threads": protocol.threads,
             "--load-mode": protocol.load_mode,
+            "--weight-cache": protocol.weight_cache,
         }
         arguments = [str(part) for option in {**every, **options}.items() for part in option]
         command = (*self.deployment.command, *arguments, *(inputs or []))

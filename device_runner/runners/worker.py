@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from device_runner.errors import RunnerError
-from device_runner.protocol.protocol import LOAD_MODES, Protocol
+from device_runner.protocol.protocol import LOAD_MODES, WEIGHT_CACHE, Protocol
 from device_runner.runners.events import UNKNOWN
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def worker_parser(name: str) -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path)
     parser.add_argument("--method", default=METHOD)
     parser.add_argument("--load-mode", choices=LOAD_MODES, default=LOAD_MODES[0])
+    parser.add_argument("--weight-cache", choices=WEIGHT_CACHE, default=WEIGHT_CACHE[0])
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--threads", type=int, required=True)
@@ -61,6 +62,8 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     options = parser.parse_args(arguments)
     if options.method != METHOD:
         raise Failure("arguments", f"the program has one method, called {METHOD!r}, not {options.method!r}")
+    if options.weight_cache == "on":
+        raise Failure("arguments", "only ExecuTorch's programs have XNNPACK's weight cache")
     if options.iterations and options.output_dir is None:
         raise Failure("arguments", "--output-dir FOLDER is missing")
     return options

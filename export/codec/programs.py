@@ -23,6 +23,7 @@ from device_runner.bundle.whole_path import (
 from export.codec.decoders import OWN, Decoder, choose_decoder
 from export.codec.tiny import Thumbnail, TinyEncoder
 from export.generator.one_step import OneStepSettings
+from export.program.finite import check_references, check_weights
 from export.program.program import Program
 from mobilevd.codecs.base import Codec
 from mobilevd.codecs.tiny import TinyCodec
@@ -128,12 +129,17 @@ def _program(
     real: Tensor | None,
     calibration: Sequence[Tensor],
 ) -> Program:
-    """A program of one input and one output (`names`), with the eager codec's results for its cases."""
+    """A program of one input and one output (`names`), with the eager codec's results for its cases.
+
+    Raises UserError for weights or results that are not finite.
+    """
     input_name, output_name = names
     inputs = {NOISE: draw(_seeded(NOISE_SEED)), **({} if real is None else {REAL: real.detach().float().contiguous()})}
     cases: Mapping[str, Mapping[str, Tensor]] = {kind: {input_name: tensor} for kind, tensor in inputs.items()}
     with torch.no_grad():
         references = {kind: [eager(tensor).contiguous()] for kind, tensor in inputs.items()}
+    check_weights(name, module)
+    check_references(name, module, cases, references)
     given = list(calibration) or [draw(_seeded(CALIBRATION_SEED + i)) for i in range(CALIBRATION_INPUTS)]
     return Program(
         name,

@@ -7,6 +7,7 @@ on the device, it stays an input and the time embedding stays in the graph.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,8 @@ class OneStepSettings:
         spatial_factor: pixels per latent, to record the size of the frames.
         conditioning_inputs: the micro-conditioning is an input of the program (`added_time_ids`); the numbers here are
             only its reference values.
+
+    Raises UserError for a number that none of them can be.
     """
 
     latent_height: int
@@ -43,6 +46,20 @@ class OneStepSettings:
     noise_aug_strength: float = 0.02
     spatial_factor: int = 8
     conditioning_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("latent_height", "latent_width", "num_frames", "spatial_factor"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"export: {name} is {value}; it must be a whole number from 1")
+        for name in ("sigma", "fps"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"export: {name} is {value}; it must be a finite number above 0")
+        for name in ("motion_bucket_id", "noise_aug_strength"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"export: {name} is {value}; it must be a finite number from 0")
 
     def time_ids(self) -> Tensor:
         """Micro-conditioning (1, 3) as the network takes it: fps - 1, motion bucket, noise-augmentation strength."""
@@ -59,7 +76,7 @@ class OneStepGenerator(nn.Module):
         unet: a finished model (no live funnels or gates); it is used as it is, not copied.
 
     Raises:
-        UserError: sigma is not positive, or the model is in the middle of a stage (`check_finished`).
+        UserError: the model is in the middle of a stage (`check_finished`).
     """
 
     embedding: Tensor
@@ -67,8 +84,6 @@ class OneStepGenerator(nn.Module):
 
     def __init__(self, unet: SpatioTemporalUNet, settings: OneStepSettings) -> None:
         super().__init__()
-        if not settings.sigma > 0:
-            raise UserError(f"sigma is {settings.sigma}; the one step starts from noise of a positive level")
         check_finished(unet)
         self.unet = unet
         self.settings = settings

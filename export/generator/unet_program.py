@@ -11,6 +11,7 @@ from device_runner.bundle.manifest import CountsEntry, GraphEntry
 from device_runner.bundle.whole_path import ADDED_TIME_IDS, IMAGE_EMBEDDING, IMAGE_LATENTS, LATENTS, NOISE, UNET
 from export.generator.folding import fold_for_phone
 from export.generator.one_step import INPUTS, OneStepGenerator, OneStepSettings
+from export.program.finite import check_references, check_weights
 from export.program.operator_counts import OperatorCounts, count_operators
 from export.program.program import Inputs, Program
 from mobilevd.diffusion.preconditioning import Conditions, denoise
@@ -39,8 +40,9 @@ def unet_program(
             empty, noise alone is used.
 
     Raises:
-        UserError: unfinished model, size that does not fit it, wrong inputs.
+        UserError: unfinished model, size that does not fit it, wrong inputs, weights or outputs that are not finite.
     """
+    check_weights(UNET, unet)
     unet.check_size(settings.num_frames, settings.latent_height, settings.latent_width)
     was_training = unet.training
     generator = OneStepGenerator(unet.eval(), settings)
@@ -52,6 +54,7 @@ def unet_program(
             cases["latents"] = _checked(inputs, shapes, noise)
         with torch.no_grad():
             references = {kind: [generator(*tensors.values())] for kind, tensors in cases.items()}
+        check_references(UNET, generator, cases, references)
     finally:
         unet.train(was_training)
     generator.unet = fold_for_phone(unet, None if settings.conditioning_inputs else generator.embedding, consume)

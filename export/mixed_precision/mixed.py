@@ -48,7 +48,8 @@ def _raises(s: Sensitivity, levels: Sequence[str], at: dict[str, int]) -> list[t
 
 
 def _choice(sensitivities: Sequence[Sensitivity], levels: Sequence[str], at: dict[str, int]) -> Choice:
-    layers = {name: levels[level] for name, level in at.items() if level > 0}
+    raised = [(s.block, at[s.block.name]) for s in sensitivities if at[s.block.name] > 0]
+    layers = {name: levels[level] for block, level in raised for name in block.names}
     noise = sum(s.noise(levels[at[s.block.name]]) for s in sensitivities)
     size = sum(s.block.size_bytes(levels[at[s.block.name]]) for s in sensitivities)
     return Choice(layers, -10 * math.log10(noise) if noise > 0 else math.inf, size)

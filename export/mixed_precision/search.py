@@ -13,11 +13,13 @@ from export.mixed_precision.mixed import Choice, choices
 from export.mixed_precision.sensitivity import Sensitivity, measure_sensitivity
 from export.program.parity import psnr_db, snr_db
 from export.program.program import Program
+from export.proof.half import prove_in_half
 from export.proof.prove import prove
 from export.targets.base import Target, program_size
 from mobilevd.errors import UserError
 
 STEP_DB = 0.5  # added to the expectation each time a program falls short of its prediction
+LARGEST_STEP_DB = 10.0  # so that a program without a number (an overflow) does not lead to the last choice at once
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def find_mixed(
         UserError: the target cannot mix precisions, or no mixture meets the goal; the message says what is possible.
     """
     levels = levels_above(target, base)
-    sensitivities = measure_sensitivity(program, levels, on_block)
+    sensitivities = measure_sensitivity(program, target, levels, on_block)
     path = choices(sensitivities, levels)
     with tempfile.TemporaryDirectory() as folder:
         judge = _Judge(program, target, base, Path(folder) / f"mixed{target.suffix}")
@@ -119,6 +121,8 @@ class _Judge:
             self.target.lower(self.program, self.base, self.file, path[index].layers)
             checks = prove(self.program, self.target, self.file)
             psnr = min(check.psnr_db for each in checks.values() for check in each)
+            if half := prove_in_half(self.program, self.target, self.base, path[index].layers):
+                psnr = min(psnr, half.psnr_db)
             self._known[index] = (psnr, program_size(self.file))
         return self._known[index]
 
@@ -141,7 +145,7 @@ def _enough(path: Sequence[Choice], judge: _Judge, wanted_db: float) -> int:
             raise UserError(
                 f"{judge.program.name}: no mixture of precisions reaches {wanted_db:g} dB PSNR; the best has {best:.1f} dB"
             )
-        expected += wanted_db - psnr + STEP_DB
+        expected += min(wanted_db - psnr, LARGEST_STEP_DB) + STEP_DB
 
 
 def _fitting(path: Sequence[Choice], judge: _Judge, limit_bytes: float) -> int:

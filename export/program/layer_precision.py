@@ -10,6 +10,11 @@ LayerPrecisions = Mapping[str, str]
 """Exceptions from a program's precision: name of a submodule (all layers inside it) -> its own precision."""
 
 
+IN_FULL_PRECISION: LayerPrecisions = {"add_time_proj": "fp32"}
+"""Layers that no target computes in half precision: the phases of the micro-conditioning, where it is an input. In half
+precision 127 rad has steps of 1/16."""
+
+
 def precision_of(path: str, precision: str, layers: LayerPrecisions | None) -> str:
     """The precision of the module at `path`; of several exceptions that contain it, the innermost counts.
 
@@ -31,3 +36,12 @@ def module_path(node: fx.Node) -> str:
         return ""
     path = list(stack.values())[-1][0]
     return path.removeprefix("L['self'].").removeprefix("L['self']")
+
+
+def module_class(node: fx.Node) -> str:
+    """Name of the class of the innermost module that a node of an exported graph belongs to; "" for the root."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    kind = list(stack.values())[-1][1]
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition(".")[2]

@@ -60,15 +60,25 @@ def worst_on_reference(checks: dict[str, list[Parity]]) -> Parity:
     return min(checks[list(checks)[-1]], key=lambda check: check.psnr_db)
 
 
-def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> ParityEntry:
+def parity_entry(checks: dict[str, list[Parity]], outputs: tuple[str, ...], arithmetic: str) -> ParityEntry:
     """The manifest's `parity` entry of a program that was run: `worst_on_reference`, and every check."""
-    every = [
+    worst = vars(worst_on_reference(checks))
+    return ParityEntry(
+        executed_here=True,
+        arithmetic=arithmetic,
+        **worst,
+        inputs=list(checks)[-1],
+        checks=every_check(checks, outputs),
+    )
+
+
+def every_check(checks: dict[str, list[Parity]], outputs: tuple[str, ...]) -> tuple[ParityCheck, ...]:
+    """The manifest's entries of all checks."""
+    return tuple(
         ParityCheck(inputs=kind, output=name, **vars(check))
         for kind, each in checks.items()
         for name, check in zip(outputs, each, strict=True)
-    ]
-    worst = vars(worst_on_reference(checks))
-    return ParityEntry(executed_here=True, **worst, inputs=list(checks)[-1], checks=tuple(every))
+    )
 
 
 def not_executed_entry(reason: str) -> ParityEntry:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mobilevd.model.anatomy import block_modules, in_unet
+from mobilevd.model.anatomy import block_at, block_modules, in_unet
 
 FLOAT_BYTES = {"fp32": 4, "fp16": 2}
 """Bytes per weight. Every other precision has one byte, or half of one where it has four bits (linear layers)."""
@@ -14,10 +14,21 @@ FLOAT_BYTES = {"fp32": 4, "fp16": 2}
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """A part of the model whose layers share a precision: `layers` are its convolutions and linear layers, by full path."""
+    """A part of the model whose layers share a precision.
+
+    Attributes:
+        layers: its convolutions and linear layers, by full path.
+        norms: modules without such layers that go with it, though they lie outside (the norm before the last convolution).
+    """
 
     name: str
     layers: dict[str, nn.Conv2d | nn.Linear]
+    norms: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all modules that have its precision."""
+        return (self.name, *self.norms)
 
     def size_bytes(self, precision: str) -> float:
         """Size of its weights at a precision, scales and biases included."""
@@ -32,7 +43,13 @@ def find_blocks(module: nn.Module) -> list[LayerGroup]:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             block = next((top for top in tops if path.startswith(f"{top}.")), path)
             found.setdefault(block, {})[path] = layer
-    return [LayerGroup(in_unet(name), layers) for name, layers in found.items()]
+    names = {in_unet(name) for name in found}
+    norms: dict[str, list[str]] = {}
+    for path, _ in module.named_modules():
+        block = block_at(path)
+        if block is not None and block.name in names and not f"{in_unet(path)}.".startswith(f"{block.name}."):
+            norms.setdefault(block.name, []).append(in_unet(path))
+    return [LayerGroup(in_unet(name), layers, tuple(norms.get(in_unet(name), ()))) for name, layers in found.items()]
 
 
 def _layer_bytes(layer: nn.Conv2d | nn.Linear, precision: str) -> float:

@@ -59,17 +59,13 @@ def _restore(layer: nn.Conv2d | nn.Linear, weight: Tensor) -> None:
 
 
 def _rounded_weight(weight: Tensor, precision: str) -> Tensor:
-    if precision == "fp16":
-        return weight.half().float()
     return quantize_weight(weight, FORMATS[precision]).dequantized() if precision in FORMATS else weight
 
 
 def _input_rounding(layer: nn.Module, precision: str, ranges: Ranges | None) -> Any:
     def round_input(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         x = arguments[0]
-        if precision == "fp16":
-            x = x.half().float()
-        elif precision == "int8" and ranges is not None:
+        if precision == "int8" and ranges is not None:
             x = _to_eight_bits(x, *ranges[layer])
         elif precision in FORMATS:
             # one range per token of a linear layer, or per frame of a convolution

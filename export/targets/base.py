@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from export.program.delegation import Delegation
-from export.program.layer_precision import LayerPrecisions
+from export.program.layer_precision import IN_FULL_PRECISION, LayerPrecisions, module_path, precision_of
 from export.program.program import Program
 from mobilevd.errors import UserError
 
@@ -27,6 +27,8 @@ class Target(ABC):
         calibrated: its int8 has fixed ranges of activations, taken from calibration inputs.
         not_executed: the reason why its programs cannot be run on this host; None if they can.
         tools: packages that make the program, for the manifest.
+        has_weight_cache: its programs also run in builds of the runtime with XNNPACK's weight cache, and must be right
+            there (`export/proof/builds.py`).
     """
 
     name: ClassVar[str]
@@ -37,6 +39,7 @@ class Target(ABC):
     calibrated: ClassVar[bool] = False
     not_executed: ClassVar[str | None] = None
     tools: ClassVar[tuple[str, ...]] = ()
+    has_weight_cache: ClassVar[bool] = False
 
     def check_available(self) -> None:
         """Raise UserError if this machine lacks something that the target needs: what, which version, and where."""
@@ -46,6 +49,14 @@ class Target(ABC):
         """Raise UserError, listing the known ones, for a precision that this target does not have."""
         if precision not in self.precisions:
             raise UserError(f"target {self.name} has no precision {precision!r}; it has {', '.join(self.precisions)}")
+
+    def computes_in_half(self, node: fx.Node, precision: str, layers: LayerPrecisions | None = None) -> bool:
+        """True if an operator of a program's graph in phone form is computed in half precision on the device."""
+        return precision_of(module_path(node), precision, {**IN_FULL_PRECISION, **(layers or {})}) == "fp16"
+
+    def arithmetic(self, precision: str, layers: LayerPrecisions | None = None) -> str:
+        """The arithmetic of `run` on this host, for the manifest: what a run here says of a run on a phone."""
+        return "float32"
 
     @abstractmethod
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:

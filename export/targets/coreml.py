@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from export.program.delegation import Delegation
 from export.program.layer_precision import LayerPrecisions
@@ -49,6 +49,9 @@ class Coreml(Target):
             model.save(str(file))
         spec = check_package(file, program, precision, kept)
         return Delegation(1, [], len(main_operations(spec)), 1.0)
+
+    def computes_in_half(self, node: fx.Node, precision: str, layers: LayerPrecisions | None = None) -> bool:
+        return super().computes_in_half(node, "fp32" if precision == "fp32" else "fp16")
 
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
         raise UserError(f"{file}: {self.not_executed}")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from export.profile.origins import origins_file
 from export.program.delegation import Delegation
-from export.program.layer_precision import LayerPrecisions
+from export.program.layer_precision import IN_FULL_PRECISION, LayerPrecisions
 from export.program.program import Program
 from export.targets.base import Target
 from export.targets.executorch_runtime import run_pte
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
-
-FULL_PRECISION = {"add_time_proj": "fp32"}
-"""Layers kept in fp32: the micro-conditioning's phases, as an input; 127 rad in half precision has steps of 1/16."""
 
 
 class ExecutorchXnnpack(Target):
@@ -34,6 +32,7 @@ class ExecutorchXnnpack(Target):
     calibrated = True
     suffix = ".pte"
     phone_form = True
+    has_weight_cache = True
     tools = ("torch", "executorch", "torchao")
 
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
@@ -41,7 +40,7 @@ class ExecutorchXnnpack(Target):
 
         for own in (layers or {}).values():
             self.check_precision(own)
-        layers = {**FULL_PRECISION, **(layers or {})}
+        layers = {**IN_FULL_PRECISION, **(layers or {})}
         graph = program.graph(self.phone_form)
         if precision == "int8":
             from export.quantization.static import quantize_static
@@ -59,6 +58,17 @@ class ExecutorchXnnpack(Target):
             content, delegation = lower_by_partitioner(graph)
         atomic_write_bytes(file, content)
         return delegation
+
+    def arithmetic(self, precision: str, layers: LayerPrecisions | None = None) -> str:
+        if "fp16" not in (precision, *(layers or {}).values()):
+            return super().arithmetic(precision, layers)
+        processor = platform.machine() or "this processor"
+        return f"XNNPACK's on {processor}: values in float16, sums as its kernels for this processor take them"
+
+    def computes_in_half(self, node: fx.Node, precision: str, layers: LayerPrecisions | None = None) -> bool:
+        from export.targets.xnnpack.operators import IN_FLOAT32
+
+        return node.target not in IN_FLOAT32 and super().computes_in_half(node, precision, layers)
 
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
         return run_pte(file, inputs, threads)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from export.program.delegation import Delegation, OutsideCounter
-from export.program.layer_precision import LayerPrecisions
+from export.program.layer_precision import LayerPrecisions, module_class
 from export.program.program import Program
 from export.targets.base import Target
 
@@ -57,6 +57,14 @@ class Onnx(Target):
             to_half(model, half)
         write_graph(model, file)
         return delegation(check_graph(file))
+
+    def computes_in_half(self, node: fx.Node, precision: str, layers: LayerPrecisions | None = None) -> bool:
+        return not module_class(node).endswith("Norm") and super().computes_in_half(node, precision, layers)
+
+    def arithmetic(self, precision: str, layers: LayerPrecisions | None = None) -> str:
+        if "fp16" not in (precision, *(layers or {}).values()):
+            return super().arithmetic(precision, layers)
+        return "ONNX Runtime's: float16 where its CPU kernels have it, float32 between casts elsewhere"
 
     def run(self, file: Path, inputs: Sequence[Tensor], threads: int | None = None) -> list[Tensor]:
         from export.targets.onnx_graph.files import session

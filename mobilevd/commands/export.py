@@ -15,11 +15,13 @@ from export.generator.one_step import OneStepSettings
 from export.mixed_precision.search import Goal
 from export.model import ExportRequest, export_model
 from export.targets import parse_target
-from mobilevd.codecs import Codec, load_codec
+from mobilevd.codecs import Codec
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.builds import run_in_build
 from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
+from mobilevd.pipeline.record import find_record, load_codec_of
 from mobilevd.pipeline.rows import run_settings
 
 
@@ -30,6 +32,8 @@ def export_command(
     targets: Sequence[str],
     precision: str | None = None,
     conditioning: Mapping[str, Any] | None = None,
+    size: tuple[int | None, int | None] = (None, None),
+    one_step: bool = False,
     images: Path | None = None,
     codec_folder: Path | None = None,
     unet_only: bool = False,
@@ -40,28 +44,44 @@ def export_command(
     allow_low_parity: bool = False,
     console: Console | None = None,
 ) -> dict[str, Manifest]:
-    """Export a model folder; a model of a run is exported as the run uses it, and checked on the run's own videos.
+    """Export a model folder as its own record says; a model of a run is checked on the run's own videos.
 
     Args:
         conditioning: fields of `OneStepSettings` that the user chose; None means not chosen.
+        size: height and width in pixels that the user chose.
+        one_step: export a model as a one-step program though its record says that it takes several steps.
         images: a picture or a folder of pictures or videos; None takes the run's own videos.
-        codec_folder: the codec; None takes the run's. If there is a codec, its programs go into the bundle too.
+        codec_folder: the codec; None takes the recorded one. If there is a codec, its programs go into the bundle too.
         unet_only: leave the codec's programs out.
         decoder, frames_per_chunk: see `export.codec.programs.codec_programs`.
 
     Raises:
-        UserError: see `export_model`; pictures without a codec to encode them.
+        UserError: see `export_model`; a number that cannot be, a model of several steps, pictures without a codec to
+            encode them.
     """
+    # what the user mistyped is told before anything is read: these sizes stand for those of the model
+    OneStepSettings(1, 1, **{"num_frames": 1, **_chosen(conditioning)})
     for target in targets:
         parse_target(target, precision)  # report a misspelt target before anything is read
-    run = run_settings(model)
+    record = find_record(model)
+    if record is not None and not record.one_step and not one_step:
+        raise UserError(
+            f"{model}: a model of {record.num_steps} steps; a program of one step would give noise. Export the model that "
+            "a one-step stage left, or give --one-step if this is meant (to measure its latency, for example)"
+        )
     unet = SpatioTemporalUNet.from_pretrained(model)
-    codec_folder = codec_folder or (Path(run["base"]["codec"]) if run else None)
-    place = images or own_images(model, run)
-    if images is not None and codec_folder is None:
+    place = images or own_images(model, run_settings(model))
+    codec = load_codec_of(model, record, codec_folder)
+    if images is not None and codec is None:
         raise UserError(f"{images}: to encode pictures the codec must be known; give --codec FOLDER")
-    codec = load_codec(codec_folder) if codec_folder is not None else None
-    settings = settings_of(unet, run, codec, conditioning or {})
+    chosen = {**_chosen(conditioning), **_latent_size(size, 8 if codec is None else codec.spatial_factor)}
+    settings = settings_of(unet, record, codec, chosen)
+    if record is None and "sigma" not in chosen:
+        (console or Console()).print(
+            f"note: {model} does not tell how it is sampled; exported for one step at sigma {settings.sigma:g}, "
+            f"{settings.fps:g} fps, motion bucket {settings.motion_bucket_id:g} (--sigma, --fps, --motion-bucket)",
+            soft_wrap=True,
+        )
     pictures = _pictures(place, codec, settings) if place is not None and codec is not None else []
     encoded = _encode(pictures, codec, settings) if codec is not None else []
     others, pipeline = [], None
@@ -89,8 +109,27 @@ def export_command(
         pipeline=pipeline,
         goal=goal,
         allow_low_parity=allow_low_parity,
+        run_in_build=run_in_build,
     )
     return export_model(model, out, request, console)
+
+
+def _chosen(conditioning: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (conditioning or {}).items() if value is not None}
+
+
+def _latent_size(size: tuple[int | None, int | None], factor: int) -> dict[str, int]:
+    """The chosen sides in latents; UserError for one that is not a multiple of the codec's pixels per latent."""
+    latent = {}
+    for option, name, pixels in (("--height", "latent_height", size[0]), ("--width", "latent_width", size[1])):
+        if pixels is None:
+            continue
+        if pixels < 1 or pixels % factor:
+            raise UserError(
+                f"{option} {pixels}: must be a positive multiple of {factor}, the codec's pixels per latent"
+            )
+        latent[name] = pixels // factor
+    return latent
 
 
 def _pictures(place: Path, codec: Codec, settings: OneStepSettings) -> list[Tensor]:

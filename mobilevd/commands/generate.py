@@ -15,7 +15,7 @@ from mobilevd.diffusion.sampling import frame_guidance, generate_one_step, sampl
 from mobilevd.diffusion.sigmas import karras_sigmas
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
-from mobilevd.pipeline.rows import run_settings
+from mobilevd.pipeline.record import find_codec, find_record
 from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
 from training.data.video import write_video
 
@@ -80,11 +80,14 @@ def generate_frames(
     seed: int,
     steps: int,
     size: tuple[int, int] | None = None,
-    fps: int = 7,
-    motion_bucket_id: int = 127,
+    num_frames: int | None = None,
+    fps: float = 7,
+    motion_bucket_id: float = 127,
     noise_aug_strength: float = 0.02,
     guidance: tuple[float, float] = (1.0, 3.0),
     sigma_max: float = 700.0,
+    sigma_min: float = 0.002,
+    rho: float = 7.0,
     frames_per_chunk: int | None = None,
 ) -> np.ndarray:
     """Animate a picture; return uint8 (T, H, W, 3). `size` (height, width) is in pixels; None takes the model's own.
@@ -103,7 +106,7 @@ def generate_frames(
         size = (known[0] * codec.spatial_factor, known[1] * codec.spatial_factor)
     assert size is not None
     height, width = codec.latent_size(*size)
-    num_frames = unet.num_frames
+    num_frames = num_frames or unet.num_frames
     unet.check_size(num_frames, height, width)
     noise, generator = starting_noise(seed, num_frames, codec.latent_channels, height, width)
     image = read_picture(picture, *size)
@@ -111,7 +114,7 @@ def generate_frames(
     if steps == 1:
         latents = generate_one_step(unet, noise, sigma_max, conditions)
     else:
-        sigmas = karras_sigmas(steps, sigma_max=sigma_max)
+        sigmas = karras_sigmas(steps, sigma_min, sigma_max, rho)
         latents = sample_euler(unet, noise, sigmas, conditions, frame_guidance(num_frames, *guidance))
     return tensor_to_frames(codec.decode(latents)[0])
 
@@ -119,21 +122,22 @@ def generate_frames(
 def settings_for(model: Path, codec: Path | None, steps: int | None) -> tuple[Path, int, dict[str, Any]]:
     """Codec folder, number of steps and keyword arguments of `generate_frames` for a model folder.
 
-    For a model of a run they follow from the run; any other model needs `codec`, and takes SVD's 25 steps by default.
+    They are those of the model's own record; a model without one needs `codec`, and takes SVD's 25 steps by default.
     """
-    settings = run_settings(model)
-    if codec is None and not settings:
-        raise UserError(f"{model}: not a model of a run, so its codec is not known; give --codec FOLDER")
-    if not settings:
-        assert codec is not None
-        return codec, steps or 25, {}
-    diffusion, data = settings["diffusion"], settings["data"]
+    record = find_record(model)
+    folder = find_codec(model, record, codec)
+    if folder is None:
+        raise UserError(f"{model}: its folder does not tell the model's codec; give --codec FOLDER")
+    if record is None:
+        return folder, steps or 25, {}
     keywords = {
-        "fps": data["fps"],
-        "motion_bucket_id": data["motion_bucket_id"],
-        "noise_aug_strength": diffusion["noise_aug_strength"],
-        "guidance": (diffusion["guidance_min"], diffusion["guidance_max"]),
-        "sigma_max": diffusion["sigma_max"],
+        "fps": record.fps,
+        "motion_bucket_id": record.motion_bucket_id,
+        "noise_aug_strength": record.noise_aug_strength,
+        "guidance": (record.guidance_min, record.guidance_max),
+        "sigma_max": record.sigma_max,
+        "sigma_min": record.sigma_min,
+        "rho": record.rho,
+        "num_frames": record.num_frames,
     }
-    chosen = steps or (1 if settings["one_step"] else int(diffusion["num_steps"]))
-    return codec or Path(settings["base"]["codec"]), chosen, keywords
+    return folder, steps or (1 if record.one_step else record.num_steps), keywords

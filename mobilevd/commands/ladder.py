@@ -34,6 +34,7 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.evaluate import Evaluator, Sampler, sampler_of
 from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
+from mobilevd.pipeline.record import find_near, record_of
 from mobilevd.pipeline.rows import Entry, plan_entries
 
 TARGETS = tuple(f"executorch-xnnpack:{precision}" for precision in ("fp32", "fp16", "int8", "8da8w", "8da4w"))
@@ -71,7 +72,7 @@ def measure_ladder(
     entry = _find_entry(plan_entries(config, codec), stage)
     evaluator = Evaluator.of(config, load_extractor(config.evaluation.features), codec, prepare_clips(config, display))
     unet = SpatioTemporalUNet.from_pretrained(entry.model)
-    settings = settings_of(unet, config.model_dump(mode="json"), codec)
+    settings = settings_of(unet, record_of(config, entry), codec)
     place = own_images(entry.model, config.model_dump(mode="json"))
     images = read_images(find_images(place), entry.height, entry.width) if place else []
     encoded = encode_images(images, codec, settings.fps, settings.motion_bucket_id, settings.noise_aug_strength)
@@ -115,11 +116,13 @@ def measure_ladder(
 def _read_config(run_folder: Path) -> RunConfig:
     file = run_folder / "config.json"
     try:
-        return RunConfig.model_validate(json.loads(file.read_text()))
+        config = RunConfig.model_validate(json.loads(file.read_text()))
     except FileNotFoundError:
         raise UserError(f"{file}: not there; give the folder of a run (`mobilevd run` makes one)") from None
     except ValueError as error:
         raise UserError(f"{file}: not the configuration of a run ({error})") from None
+    config.base.model, config.base.codec = (find_near(file, each) for each in (config.base.model, config.base.codec))
+    return config
 
 
 def _find_entry(entries: list[Entry], stage: str | None) -> Entry:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
+from mobilevd.model.sampling_record import SamplingRecord, write_record
 
 WEIGHTS = "diffusion_pytorch_model"
 SVD_CLASS = "UNetSpatioTemporalConditionModel"
@@ -185,7 +186,9 @@ def save_svd_folder(model: nn.Module, folder: Path) -> None:
         atomic_write_json(temporary / "config.json", {"_class_name": SVD_CLASS, **config})
 
 
-def save_model_folder(model: nn.Module, folder: Path) -> None:
-    """Run `model.save_pretrained(folder)` so that the folder appears whole or not at all."""
+def save_model_folder(model: nn.Module, folder: Path, record: SamplingRecord | None = None) -> None:
+    """Run `model.save_pretrained(folder)`, with a record, so that the folder appears whole or not at all."""
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
+        if record is not None:
+            write_record(temporary, record)

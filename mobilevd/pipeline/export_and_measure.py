@@ -25,9 +25,12 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.model.flops import count_flops
+from mobilevd.model.sampling_record import SamplingRecord
 from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.builds import run_in_build
 from mobilevd.pipeline.data import RunClips, read_clips, spread
 from mobilevd.pipeline.pictures import encode_images
+from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry
 from mobilevd.pixels import frames_to_tensor
 
@@ -62,7 +65,7 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
     return export_bundle(
         unet,
         bundle,
-        settings_of(unet, config.model_dump(mode="json"), codec, size),
+        settings_of(unet, record_of(config, entry), codec, size),
         name=f"{config.name}/{entry.name}",
         inputs={
             NOISE: noise,
@@ -73,25 +76,28 @@ def export_entry(config: RunConfig, entry: Entry, codec: Codec, clips: RunClips)
         target=config.export.target,
         precision=config.export.precision,
         flops=count.flops,
+        run_in_build=run_in_build,
     )
 
 
 def settings_of(
-    unet: SpatioTemporalUNet, run: Mapping[str, Any], codec: Codec | None, chosen: Mapping[str, Any] | None = None
+    unet: SpatioTemporalUNet,
+    record: SamplingRecord | None,
+    codec: Codec | None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> OneStepSettings:
-    """The exported program's settings: the user's choices, else those that the run trained with, else SVD's."""
+    """The exported program's settings: the user's choices, else those that the model was trained with, else SVD's."""
     settings = default_settings(unet)
     if codec is not None:
         settings = replace(settings, spatial_factor=codec.spatial_factor)
-    if run:
-        data, diffusion = run["data"], run["diffusion"]
+    if record is not None:
         settings = replace(
             settings,
-            num_frames=data["num_frames"],
-            sigma=diffusion["sigma_max"],
-            fps=data["fps"],
-            motion_bucket_id=data["motion_bucket_id"],
-            noise_aug_strength=diffusion["noise_aug_strength"],
+            num_frames=record.num_frames,
+            sigma=record.sigma_max,
+            fps=record.fps,
+            motion_bucket_id=record.motion_bucket_id,
+            noise_aug_strength=record.noise_aug_strength,
         )
     return replace(settings, **{key: value for key, value in (chosen or {}).items() if value is not None})
 

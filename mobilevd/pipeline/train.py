@@ -21,6 +21,7 @@ from mobilevd.model.checkpoint import save_model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, training_latents
 from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.transforms import Transform, make_transform
 from mobilevd.transforms.resolution import record_latent_size
@@ -57,7 +58,7 @@ def train_entry(
         for transform in reversed(transforms):
             unet = transform.finish(unet)
         record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
-        save_model_folder(unet, entry.model)
+        save_model_folder(unet, entry.model, record_of(config, entry))
         shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: no need to resume
     processes.wait_for_everyone()
 

@@ -40,6 +40,8 @@ def precisions_of_nodes(
             own = "fp32"
         if own == "fp16" and is_norm(node):
             own = "fp32"  # sums of squares over a whole clip leave the range and the precision of half floats
+        if own == "fp16" and node.op_type == "Concat" and _joins_float32(node, chosen):
+            own = "fp32"  # it only moves numbers, and must not round those of a layer kept in float32
         chosen[node.name] = own
     if missing := sorted(set(layers) - found):
         there = sorted({scope for node in model.graph for scope in scopes_of(node) if scope.count(".") <= 1})
@@ -54,6 +56,11 @@ def scopes_of(node: ir.Node) -> list[str]:
     """The modules around a node, outermost first, with names as the UNet has them."""
     names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))[:-1]  # the last one is the operator
     return [name.removeprefix("module.").removeprefix("unet.") for name in names if name]
+
+
+def _joins_float32(node: ir.Node, chosen: Mapping[str, str]) -> bool:
+    producers = [value.producer() for value in node.inputs if value is not None]
+    return any(producer is not None and chosen.get(producer.name or "") == "fp32" for producer in producers)
 
 
 def is_norm(node: ir.Node) -> bool:

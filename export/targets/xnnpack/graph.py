@@ -114,7 +114,10 @@ class GraphBuilder:
         self.data = schema_constants()
         self.store = NamedDataStore()
         self.input_ids: list[int] = []
+        """The program's inputs, then `unpacked`."""
         self.output_ids: list[int] = []
+        self.unpacked: list[np.ndarray] = []
+        """Constants that are handed to the delegate at every call, as its last inputs (`constant`)."""
         self._constants: dict[tuple[str, Axes, int], int] = {}
         self._data_index: dict[str, int] = {}
         self._derived: dict[tuple[Any, ...], int] = {}
@@ -175,31 +178,55 @@ class GraphBuilder:
         record.flags |= XNN_VALUE_FLAG_EXTERNAL_OUTPUT
         self.output_ids.append(value_id)
 
-    def constant(self, tensor: Tensor, packed_for: str = "", keep_float32: bool = False) -> int:
-        """Return the id of XNNPACK's value of a floating-point constant, of the tensor's shape and of `float_type`.
+    def constant(self, tensor: Tensor) -> int:
+        """Return the id of a constant operand of an operator without weights, of the tensor's shape and `float_type`.
+
+        Such an operator reads its operands at every run, whereas ExecuTorch frees the delegate's own constants once
+        XNNPACK has packed them: with its weight cache always, without it in some versions. So the constant belongs to
+        the program, which lives as long as it runs, and the delegate takes it as one more input.
+        """
+        array = self._array(tensor, self.float_type)
+        dims = tuple(tensor.shape) or (1,)
+        known = (hashlib.sha256(array.tobytes()).hexdigest(), dims, int(self.float_type))
+        if known not in self._constants:
+            if self.output_ids:
+                raise ValueError(
+                    "a constant after the first output: its position among the inputs would be the output's"
+                )
+            flags, position = XNN_VALUE_FLAG_EXTERNAL_INPUT, len(self.input_ids)
+            self._constants[known] = self._new_value(dims, self.float_type, external_id=position, flags=flags)
+            self.input_ids.append(self._constants[known])
+            self.unpacked.append(array.reshape(dims))
+        return self._constants[known]
+
+    def weight(self, tensor: Tensor, packed_for: str, keep_float32: bool = False) -> int:
+        """Return the id of a layer's weight or bias, of the tensor's shape and of `float_type`.
 
         Args:
-            packed_for: kind of the layer that this is a weight or bias of, else "". XNNPACK rearranges such constants
-                when the program is loaded, and ExecuTorch keeps only the rearranged ones, by name: no other kind of
-                operator, nor one of another shape, may find its constant under the same name.
+            packed_for: kind of the layer. XNNPACK rearranges weights when the program is loaded, and ExecuTorch keeps
+                only the rearranged ones, by name: no other kind of operator, nor one of another shape, may find its
+                weights under the same name.
             keep_float32: store float32 whatever `float_type` is (biases of quantized layers).
         """
         datatype = FP32 if keep_float32 else self.float_type
+        return self.stored(self._array(tensor, datatype), tuple(tensor.shape), datatype, packed_for)
+
+    @staticmethod
+    def _array(tensor: Tensor, datatype: schema.XNNDatatype) -> np.ndarray:
         dtype = torch.float16 if datatype == FP16 else torch.float32
-        return self.stored(tensor.detach().to(dtype).cpu().numpy(), tuple(tensor.shape) or (1,), datatype, packed_for)
+        return np.ascontiguousarray(tensor.detach().to(dtype).cpu().numpy())
 
     def stored(
         self,
         array: np.ndarray,
         dims: Axes,
         datatype: schema.XNNDatatype,
-        packed_for: str = "",
+        packed_for: str,
         quantization: schema.XNNQuantParams | None = None,
     ) -> int:
-        """Return the id of XNNPACK's value of constant bytes; equal bytes for equal use are stored once."""
+        """Return the id of XNNPACK's value of a weight's bytes; equal bytes for equal use are stored once."""
         content = np.ascontiguousarray(array).tobytes()
-        use = f"{packed_for}-{'x'.join(map(str, dims))}-{int(datatype)}-" if packed_for else ""
-        key = use + hashlib.sha256(content).hexdigest()
+        key = f"{packed_for}-{'x'.join(map(str, dims))}-{int(datatype)}-{hashlib.sha256(content).hexdigest()}"
         if quantization is not None:  # the scales are in a buffer of their own: the same bytes may have other scales
             key = f"{key}-{hashlib.sha256(repr(quantization).encode()).hexdigest()[:16]}"
         known = (key, dims, int(datatype))

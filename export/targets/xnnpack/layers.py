@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,13 +78,17 @@ def _arrange(
         weight = quantize_weight(weight, g.weight_format)
     if isinstance(weight, QuantizedWeight):
         x = layer_input(g, x, nonbatch_dims)
-        bias_id = XNN_INVALID_VALUE_ID if bias is None else bias_value(g, bias, weight, x, f"{kind}-{weight.bits}")
-        filter_id = weight_value(g, weight, order, f"{kind}-{weight.bits}")
+        use = f"{kind}-{weight.bits}"
+        if is_static(g, x):  # both ranges go into the packed weights, so equal weights of other ranges are others
+            ranges = repr((g.quantization[x.id], output))
+            use += f"-{hashlib.sha256(ranges.encode()).hexdigest()[:16]}"
+        bias_id = XNN_INVALID_VALUE_ID if bias is None else bias_value(g, bias, weight, x, use)
+        filter_id = weight_value(g, weight, order, use)
         return _Arranged(x, filter_id, bias_id, layer_output(is_static(g, x), output))
     if not isinstance(weight, Tensor):
         raise Unsupported("a weight that is computed from the inputs")
-    bias_id = XNN_INVALID_VALUE_ID if bias is None else g.constant(bias, packed_for=kind)
-    return _Arranged(g.computable(x), g.constant(weight.permute(order), packed_for=kind), bias_id, {})
+    bias_id = XNN_INVALID_VALUE_ID if bias is None else g.weight(bias, kind)
+    return _Arranged(g.computable(x), g.weight(weight.permute(order), kind), bias_id, {})
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -111,7 +116,9 @@ def conv2d(
     out_width = (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1
     seen = g.with_dims(g.ordered(x, NCHW_TO_NHWC), (n, height, width, channels))
     x = Value(seen, x.shape, NCHW_TO_NHWC)
-    arranged = _arrange(g, x, weight, bias, NCHW_TO_NHWC, "conv", nonbatch_dims=3, output=output)
+    # how weights are packed depends on the geometry too: a 1x1 kernel may become a product, or not
+    kind = "conv-" + "-".join(f"{a}x{b}" for a, b in ((sh, sw), (ph, pw), (dh, dw)))
+    arranged = _arrange(g, x, weight, bias, NCHW_TO_NHWC, kind, nonbatch_dims=3, output=output)
     output_id = g.emit(
         schema.XNNConv2d,
         (n, out_height, out_width, out_channels),

@@ -34,6 +34,7 @@ from export.program.layer_precision import module_path, precision_of
 from export.quantization.weights import GROUP_SIZE, WeightFormat
 from export.targets.xnnpack.graph import FP16, FP32, GraphBuilder, Unsupported, Value
 from export.targets.xnnpack.operators import LAYERS, QUANTIZE, build, constant
+from export.targets.xnnpack.program_constants import add_constants
 from export.targets.xnnpack.quantized import FixedRange
 from mobilevd.files import atomic_file
 
@@ -211,7 +212,9 @@ def _emit(program: ExportedProgram, builder: GraphBuilder) -> Cord:
         named_data_store_output=builder.store.get_named_data_store_output(),
     )
     # not `lowered.buffer()`, which would copy all of it into memory at once
-    pieces = PTEFile(program=lowered.program(), named_data=lowered.named_data_store_output)
+    wrapped = lowered.program()
+    add_constants(wrapped, builder.unpacked)
+    pieces = PTEFile(program=wrapped, named_data=lowered.named_data_store_output)
     return serialize_pte_binary(pieces, extract_delegate_segments=True, segment_alignment=SEGMENT_ALIGNMENT)
 
 

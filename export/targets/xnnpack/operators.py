@@ -148,9 +148,14 @@ def build(g: GraphBuilder, target: Any, args: Any, kwargs: Any) -> Any:
     if target in LAYERS or target in MOVES:
         return OPERATORS[target](g, *args, **kwargs)
     chosen = g.float_type
-    g.float_type = FP32 if target in IN_FLOAT32 else chosen
+    g.float_type = FP32 if target in IN_FLOAT32 or _holds_float32(g, target, args) else chosen
     try:
         args, kwargs = pytree.tree_map(lambda a: g.computable(a) if isinstance(a, Value) else a, (args, kwargs))
         return OPERATORS[target](g, *args, **kwargs)
     finally:
         g.float_type = chosen
+
+
+def _holds_float32(g: GraphBuilder, target: Any, args: Any) -> bool:
+    """True for a concatenation with an operand in float32: it only moves numbers, and must not round them."""
+    return target is aten.cat.default and any(isinstance(part, Value) and g.type_of(part) == FP32 for part in args[0])

@@ -88,7 +88,7 @@ def weight_value(g: GraphBuilder, weight: QuantizedWeight, order: Axes, packed_f
 def bias_value(g: GraphBuilder, bias: Tensor, weight: QuantizedWeight, x: Value, packed_for: str) -> int:
     """Id of the bias: in float32, or for fixed ranges in 32-bit integers of the products' own scale."""
     if not is_static(g, x):
-        return g.constant(bias, packed_for, keep_float32=True)
+        return g.weight(bias, packed_for, keep_float32=True)
     given = g.quantization[x.id]
     assert isinstance(given, schema.PerTensorQuant)
     scale = weight.scale.double().reshape(-1) * given.scale

@@ -53,7 +53,10 @@ def run(content: bytes, x: Tensor, folder: Path) -> Tensor:
 def test_a_program_computes_what_the_simulation_says(
     layers: tuple[Layers, Tensor], precision: str, least_db: float, tmp_path: Path
 ) -> None:
-    """Both are far closer to each other than to full precision; without that, sensitivities would mean nothing."""
+    """Both are far closer to each other than to full precision; without that, sensitivities would mean nothing.
+
+    Half precision is simulated elsewhere, on graphs: its figure here is the program's own.
+    """
     module, x = layers
     with torch.no_grad():
         exact = module(x)

@@ -187,8 +187,11 @@ def test_a_residual_block_keeps_its_layout() -> None:
 def test_a_constant_is_stored_once_for_each_use() -> None:
     g = GraphBuilder()
     ones = torch.ones(3, 2)
-    assert g.constant(ones) == g.constant(torch.ones(3, 2)) != g.constant(ones, packed_for="linear")
+    assert g.weight(ones, "linear") == g.weight(torch.ones(3, 2), "linear") != g.weight(ones, "conv")
     assert len(g.store.get_named_data_store_output().pte_data) == 2
+    # an operand that is read at every run is no weight: it comes from the program, as an input of the delegate
+    assert g.constant(ones) == g.constant(torch.ones(3, 2)) not in (g.weight(ones, "linear"), g.weight(ones, "conv"))
+    assert len(g.store.get_named_data_store_output().pte_data) == 2 and len(g.unpacked) == 1
 
 
 def test_a_rank_above_six_is_refused() -> None:
