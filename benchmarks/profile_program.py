@@ -26,9 +26,10 @@ from benchmarks.latency.machine import describe  # noqa: E402
 from benchmarks.latency.model import FRAMES, HEIGHT, WIDTH, make_work  # noqa: E402
 from export.profile.locate import by_block, by_part, locate  # noqa: E402
 from export.profile.trace import OperatorTime, Profile, by_operator, trace_program  # noqa: E402
+from export.program.layer_precision import IN_FULL_PRECISION  # noqa: E402
 from export.program.program import Program  # noqa: E402
 from export.quantization.static import quantize_static  # noqa: E402
-from export.targets.executorch_xnnpack import FULL_PRECISION, ExecutorchXnnpack  # noqa: E402
+from export.targets.executorch_xnnpack import ExecutorchXnnpack  # noqa: E402
 from export.targets.xnnpack.lowering import lower_to_file, origins_of, translate  # noqa: E402
 
 TOP = 10
@@ -39,13 +40,13 @@ def profile(program: Program, precision: str, threads: int, runs: int) -> tuple[
     graph = program.graph(ExecutorchXnnpack.phone_form)
     if precision == "int8":
         calibration = [tuple(inputs.values()) for inputs in program.calibration]
-        graph = quantize_static(graph, program.example, calibration, FULL_PRECISION)
+        graph = quantize_static(graph, program.example, calibration, IN_FULL_PRECISION)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "program.pte"
-        lower_to_file(graph, file, precision, FULL_PRECISION)
+        lower_to_file(graph, file, precision, IN_FULL_PRECISION)
         trace = trace_program(file, program.example, threads, runs)
     with torch.no_grad():
-        return trace, locate(trace.events, origins_of(translate(graph, precision, FULL_PRECISION)))
+        return trace, locate(trace.events, origins_of(translate(graph, precision, IN_FULL_PRECISION)))
 
 
 def shares(rows: Iterable[OperatorTime]) -> list[dict[str, Any]]:

@@ -35,6 +35,12 @@ ARITHMETIC = "every operator's operands and result rounded to float16, sums insi
 NAMED = 10
 """Number of layers in the manifest."""
 CONCATENATION = torch.ops.aten.cat.default
+MOVES = (
+    torch.ops.aten.flatten.using_ints,
+    torch.ops.aten.reshape.default,
+    torch.ops.aten.view.default,
+    torch.ops.aten.unsqueeze.default,
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,20 @@ class HalfGraph:
     def __init__(self, program: Program, target: Target, precision: str, layers: LayerPrecisions | None = None) -> None:
         self.program = program.graph(phone_form=True)
         self.live = depend_on_inputs(self.program)
+        given = self._given()
         self.halves = {
             node
-            for node in self.live
+            for node in self.live - given
             if node.op == "call_function" and target.computes_in_half(node, precision, layers)
         }
+
+    def _given(self) -> set[fx.Node]:
+        """Inputs that were only reshaped: still in float32, as they were given."""
+        given: set[fx.Node] = set()
+        for node in self.program.graph.nodes:
+            if node.target in MOVES and all(n in given or n.op == "placeholder" for n in node.all_input_nodes):
+                given.add(node)
+        return given
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], dict[str, float], str | None]:
         """The outputs; every layer's largest magnitude; the first layer with a result that half precision cannot hold."""

@@ -15,6 +15,7 @@ from export.program.program import Program
 from export.quiet import quietly
 from export.targets.base import Target
 from export.targets.coreml_package import COMPRESSED, check_package, main_operations
+from export.targets.coreml_phases import feeds_only_phases
 from export.targets.coreml_weights import compress, kept_weights
 from export.targets.decompositions import FOR_COREML
 from export.targets.edge import native_spelling
@@ -85,6 +86,8 @@ def _convert(graph: Any, program: Program, precision: str) -> Any:
         ],
         outputs=[ct.TensorType(name=name, dtype=np.float32) for name in program.outputs],
         minimum_deployment_target=ct.target.iOS18,  # for fused attention, palettes for groups of channels
-        compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
+        compute_precision=ct.precision.FLOAT32
+        if precision == "fp32"
+        else ct.transform.FP16ComputePrecision(op_selector=lambda operation: not feeds_only_phases(operation)),
         skip_model_load=True,  # loading compiles it, which only Apple systems do
     )

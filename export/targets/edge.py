@@ -18,6 +18,7 @@ from export.program.program import Program
 from export.quiet import quietly
 from export.targets.base import Target
 from export.targets.decompositions import Table
+from export.targets.full_precision import keep_outside
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
 from mobilevd.model.layers.ops import PhoneForm, set_phone_form
@@ -43,9 +44,10 @@ class EdgeTarget(Target):
         with quietly():
             from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
+            partitioner = self.partitioner(precision)
             edge = to_edge_transform_and_lower(
                 exported(program.module, program.example, self.table),
-                partitioner=[self.partitioner(precision)],
+                partitioner=[keep_outside(partitioner) if precision == "fp16" else partitioner],
                 # the check refuses some operators that the portable kernels do have
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
             )

@@ -17,6 +17,7 @@ from export.quiet import native_output_held, quietly
 from export.targets.base import Target
 from export.targets.decompositions import WITH_AFFINE
 from export.targets.edge import exported, refuse_layers
+from export.targets.full_precision import in_full_precision
 from export.targets.qnn_sdk import check_sdk
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
@@ -69,6 +70,11 @@ class ExecutorchQnn(Target):
 
     def lower(self, program: Program, precision: str, file: Path, layers: LayerPrecisions | None = None) -> Delegation:
         refuse_layers(self, layers)
+        if any(in_full_precision(node) for node in program.graph(self.phone_form).graph.nodes):
+            raise UserError(
+                f"target {self.name} computes the micro-conditioning's phases in half precision, in which 127 rad has "
+                "steps of 1/16; leave --conditioning-inputs away for it"
+            )
         self.check_available()
         specs = self.compile_specs()
         mkldnn = torch.backends.mkldnn.enabled  # ExecuTorch turns it off on AMD hosts, for the whole process

@@ -20,7 +20,7 @@ def test_a_weight_that_is_no_number_is_named(target: str, tmp_path: Path, monkey
     monkeypatch.setattr(type(TARGETS[target]), "lower", lambda *_: pytest.fail("something was lowered"))
     model = plain_unet()
     with torch.no_grad():
-        model.down_blocks[0].resnets[0].spatial_res_block.conv1.weight[0, 0, 0, 0] = torch.nan
+        model.get_parameter("down_blocks.0.resnets.0.spatial_res_block.conv1.weight")[0, 0, 0, 0] = torch.nan
     wanted = r"the weight down_blocks\.0\.resnets\.0\.spatial_res_block\.conv1\.weight holds 1 values of \d+"
     with pytest.raises(UserError, match=wanted):
         export_bundle(model, tmp_path / "b", SETTINGS, name="t", target=target)
@@ -30,7 +30,7 @@ def test_a_weight_that_is_no_number_is_named(target: str, tmp_path: Path, monkey
 def test_an_output_that_overflows_float32_names_its_module(tmp_path: Path) -> None:
     model = plain_unet()
     with torch.no_grad():
-        model.mid_block.attentions[0].proj_in.weight.fill_(3e38)
+        model.get_parameter("mid_block.attentions.0.proj_in.weight").fill_(3e38)
     with pytest.raises(UserError, match=r"first module with such an output is mid_block\.attentions\.0\.proj_in"):
         export_bundle(model, tmp_path / "b", SETTINGS, name="t")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import onnx_ir as ir
 
+from export.program.layer_precision import IN_FULL_PRECISION
 from mobilevd.errors import UserError
 
 SCOPES, CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 MAX_NAMED = 12  # largest number of layers in an error message
 
 
@@ -30,18 +32,23 @@ def precisions_of_nodes(
     for layer, own in layers.items():
         if own not in known:
             raise UserError(f"layer {layer}: onnx has no precision {own!r}; it has {', '.join(known)}")
+    asked = {**IN_FULL_PRECISION, **layers}
     chosen, found = {}, set()
+    given: set[ir.Value] = set()
     for node in model.graph:
         scopes = scopes_of(node)
-        of_node = [layer for layer in layers if any(f"{scope}.".startswith(f"{layer}.") for scope in scopes)]
+        of_node = [layer for layer in asked if any(f"{scope}.".startswith(f"{layer}.") for scope in scopes)]
         found.update(of_node)
-        own = layers[max(of_node, key=len)] if of_node else precision
+        own = asked[max(of_node, key=len)] if of_node else precision
         if own == "int8" and not quantizable(node):
             own = "fp32"
         if own == "fp16" and is_norm(node):
             own = "fp32"  # sums of squares over a whole clip leave the range and the precision of half floats
         if own == "fp16" and node.op_type == "Concat" and _joins_float32(node, chosen):
             own = "fp32"  # it only moves numbers, and must not round those of a layer kept in float32
+        if own == "fp16" and node.op_type in MOVES and all(_given(value, given) for value in node.inputs[:1]):
+            given.update(node.outputs)
+            own = "fp32"  # nor those of an input that goes to such a layer
         chosen[node.name] = own
     if missing := sorted(set(layers) - found):
         there = sorted({scope for node in model.graph for scope in scopes_of(node) if scope.count(".") <= 1})
@@ -56,6 +63,11 @@ def scopes_of(node: ir.Node) -> list[str]:
     """The modules around a node, outermost first, with names as the UNet has them."""
     names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))[:-1]  # the last one is the operator
     return [name.removeprefix("module.").removeprefix("unet.") for name in names if name]
+
+
+def _given(value: ir.Value | None, given: Set[ir.Value]) -> bool:
+    """True for an input of the graph, and for an input that was only reshaped."""
+    return value is not None and (value.is_graph_input() or value in given)
 
 
 def _joins_float32(node: ir.Node, chosen: Mapping[str, str]) -> bool:

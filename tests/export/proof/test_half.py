@@ -27,14 +27,20 @@ from tests.export.models import SETTINGS, plain_unet, unet
 XNNPACK = find_target("executorch-xnnpack")
 
 
+def scale(model: nn.Module, layer: str, gain: float) -> None:
+    """Multiply all parameters of a layer."""
+    with torch.no_grad():
+        for parameter in model.get_submodule(layer).parameters():
+            parameter.mul_(gain)
+
+
 def with_residual(largest: float) -> SpatioTemporalUNet:
     """A UNet whose first residual reaches about `largest`; the norms behind it make its size irrelevant in float32."""
     model = plain_unet()
     with torch.no_grad():
         image = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
         gain = largest / float(model.conv_in(image).abs().max())
-        model.conv_in.weight.mul_(gain)
-        model.conv_in.bias.mul_(gain)
+        scale(model, "conv_in", gain)
     return model
 
 
@@ -99,10 +105,8 @@ def test_squares_in_a_norm_overflow_where_the_residual_itself_does_not(tmp_path:
 @pytest.mark.parametrize("target", ["executorch-xnnpack:fp16", "onnx:fp16"])
 def test_min_psnr_keeps_such_layers_in_float32(target: str, tmp_path: Path) -> None:
     model = plain_unet()
-    with torch.no_grad():  # beyond half precision between two layers of one block, and nowhere else
-        conv = model.mid_block.resnets[0].spatial_res_block.conv1
-        conv.weight.mul_(1e6)
-        conv.bias.mul_(1e6)
+    # beyond half precision between two layers of one block, and nowhere else
+    scale(model, "mid_block.resnets.0.spatial_res_block.conv1", 1e6)
     model.save_pretrained(tmp_path / "m")
     request = ExportRequest(targets=[target], settings=SETTINGS, goal=Goal(min_psnr_db=50))
     (manifest,) = export_model(tmp_path / "m", tmp_path / "b", request, Console(quiet=True)).values()
@@ -116,9 +120,7 @@ def test_min_psnr_keeps_such_layers_in_float32(target: str, tmp_path: Path) -> N
 def test_a_skip_connection_beyond_half_precision_is_joined_in_float32() -> None:
     """Concatenations are in no block: with every block in float32 they must not round."""
     model = unet()
-    with torch.no_grad():
-        model.conv_in.weight.mul_(2e5)
-        model.conv_in.bias.mul_(2e5)
+    scale(model, "conv_in", 2e5)
     program = unet_program(model, SETTINGS)
     layers = {name: "fp32" for block in find_blocks(program.module) for name in block.names}
     proof = prove_in_half(program, XNNPACK, "fp16", layers)

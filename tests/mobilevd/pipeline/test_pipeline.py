@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline import export_and_measure as device
 from mobilevd.pipeline.data import prepare_clips
 from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.record import find_record
 from mobilevd.pipeline.rows import plan_entries
 from tests.mobilevd.unets import small_config
 from tests.source import ROOT
@@ -328,6 +330,36 @@ def test_a_runs_model_is_exported_as_the_run_uses_it(finished: tuple[RunConfig, 
     )
     other = json.loads((tmp_path / "u" / "manifest.json").read_text())
     assert set(other["programs"]) == {"unet"} and other["model"]["fps"] == 14
+
+
+def test_a_model_that_left_its_run_and_directory_is_the_same(
+    finished: tuple[RunConfig, dict, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder says how it is sampled and where its codec is, whatever the working directory."""
+    made, _, _ = finished
+    shutil.copytree(made.output / "03-compressed" / "model", tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    inside = settings_for(made.output / "03-compressed" / "model", None, None)
+    assert settings_for(Path("copy"), None, None) == inside and inside[0].is_absolute()
+    assert inside[1] == 1 and inside[2]["sigma_max"] == made.diffusion.sigma_max and inside[2]["fps"] == 8
+    console = Console(record=True, width=160)
+    export_command(Path("copy"), Path("b"), targets=["executorch-xnnpack"], unet_only=True, console=console)
+    manifest = json.loads(Path("b/manifest.json").read_text())["model"]
+    assert (manifest["sigma"], manifest["fps"], manifest["num_frames"]) == (made.diffusion.sigma_max, 8, 4)
+    assert "does not tell how it is sampled" not in console.export_text()
+    (tmp_path / "copy" / "sampling.json").write_text("{")
+    with pytest.raises(UserError, match=r"copy/sampling\.json: not valid JSON"):
+        export_command(Path("copy"), Path("c"), targets=["executorch-xnnpack"])
+
+
+def test_a_model_of_several_steps_is_no_program_of_one_unless_asked_for(
+    finished: tuple[RunConfig, dict, str], tmp_path: Path
+) -> None:
+    made, _, _ = finished
+    several = next(path for path in sorted(made.output.glob("0*/model")) if not find_record(path).one_step)  # type: ignore
+    with pytest.raises(UserError, match=r"a model of \d+ steps; .*--one-step"):
+        export_command(several, tmp_path / "b", targets=["executorch-xnnpack"], unet_only=True)
+    assert not (tmp_path / "b").exists()
 
 
 def test_static_int8_of_a_run_is_calibrated_on_training_clips(
