@@ -101,6 +101,7 @@ def test_compare_finds_a_regression(mobilevd: Command, bundle: Path, tmp_path: P
         (["bench", "BUNDLE", "--protocol", "sustained", "--minutes", "1"], "from 2 minutes to a day"),
         (["bench", "BUNDLE", "--cpu-mask", "big"], "cpu_mask must be a hexadecimal mask"),
         (["bench", "BUNDLE", "--load-mode", "magic"], "load_mode must be mmap or file"),
+        (["bench", "BUNDLE", "--weight-cache", "yes"], "weight_cache must be off or on, not 'yes'"),
         (["bench", "BUNDLE", "--runner", "abacus"], "unknown runner 'abacus'; known:"),
         (["bench", "BUNDLE", "--runner", "executor_runner"], "say where it lies, --runner executor_runner:FILE"),
         (["bench", "BUNDLE", "--runner", "executor_runner:no/where"], "no/where: there is no executor_runner"),

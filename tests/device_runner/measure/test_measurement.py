@@ -65,11 +65,11 @@ def test_a_real_measurement(runner: Path, bundle: Path) -> None:
 
 
 def test_a_measurement_is_plain_json(runner: Path, bundle: Path) -> None:
-    result = measure_here(bundle, runner, replace(SHORT, load_mode="file"))
+    result = measure_here(bundle, runner, replace(SHORT, load_mode="file", weight_cache="on"))
     read_back = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert read_back["schema_version"] == 2
     assert read_back["samples_ms"] == result.samples_ms
-    assert read_back["protocol"]["load_mode"] == "file"
+    assert (read_back["protocol"]["load_mode"], read_back["protocol"]["weight_cache"]) == ("file", "on")
     assert "linear interpolation" in read_back["percentiles"]
 
 
@@ -301,6 +301,7 @@ def test_protocols_check_their_values() -> None:
         {"iterations": 2.5},
         {"threads": True},
         {"load_mode": "ram"},
+        {"weight_cache": "yes"},
         {"timeout_s": 0},
         {"gate_timeout_s": 0},
         {"cpu_mask": "0"},

@@ -220,6 +220,14 @@ def test_masks_are_compared_as_numbers() -> None:
         compare(changed(cpu_mask="f0"), changed(cpu_mask="f"))
 
 
+def test_results_from_before_a_setting_were_measured_without_it() -> None:
+    older = changed()
+    del older["measurements"][0]["protocol"]["weight_cache"]
+    assert compare(older, changed()).pairs[0].verdict == "same"
+    with pytest.raises(RunnerError, match="weight_cache None and on"):
+        compare(older, changed(weight_cache="on"))
+
+
 def changed(**settings: Any) -> dict[str, Any]:
     return reports.report(reports.measurement(protocol=replace(named_protocol("quick"), **settings)))
 
@@ -243,6 +251,7 @@ def changed(**settings: Any) -> dict[str, Any]:
         ),
         (changed(threads=4, warmup=9), "the protocols differ in threads 2 and 4, warmup 3 and 9; measure both"),
         (changed(cpu_mask="f0"), "cpu_mask None and f0"),
+        (changed(weight_cache="on"), "the protocols differ in weight_cache off and on"),
         (reports.report(reports.measurement([0.0] * 20)), "a sample of 0 ms"),
         (
             reports.report(reports.measurement(program="decoder"), reports.measurement(), reports.measurement()),

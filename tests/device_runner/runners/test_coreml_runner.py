@@ -220,6 +220,8 @@ def test_settings_that_core_ml_does_not_have_are_refused(program: BundleProgram)
     runner = CoremlRunner(MAC)
     with pytest.raises(RunnerError, match="cpu_mask cannot be kept to"):
         runner.steps(program, replace(SHORT, cpu_mask="f0"))
+    with pytest.raises(RunnerError, match="weight_cache on cannot be kept to"):
+        runner.steps(program, replace(SHORT, weight_cache="on"))
     with pytest.raises(RunnerError, match="memory_pass of protocol 'thorough'"):
         runner.steps(program, PROTOCOLS["thorough"])
     with pytest.raises(RunnerError, match="unknown compute units 'GPU'"):

@@ -128,6 +128,30 @@ def test_the_cores_are_those_asked_for(mask: str, affinity: str, right: bool) ->
             read(events, protocol)
 
 
+@pytest.mark.parametrize(
+    ("told", "asked", "right"),
+    [
+        ({"weight_cache": "on"}, "on", True),
+        ({"weight_cache": "off"}, "off", True),
+        ({"weight_cache": "none"}, "off", True),  # a program of other backends
+        ({}, "off", True),  # a runner built before it told
+        ({"weight_cache": "off"}, "on", False),
+        ({"weight_cache": "none"}, "on", False),
+        ({"weight_cache": "on"}, "off", False),
+        ({}, "on", False),
+    ],
+)
+def test_the_weight_cache_is_as_asked_for(told: dict[str, str], asked: str, right: bool) -> None:
+    events = complete([1000, 1000, 1000])
+    events[0] = LOAD | told
+    protocol = replace(PLAIN, weight_cache=asked)
+    if right:
+        read(events, protocol)
+    else:
+        with pytest.raises(RunnerError, match=f"asked for XNNPACK's weight cache {asked}, the runner reports"):
+            read(events, protocol)
+
+
 def test_loading_alone() -> None:
     done = DONE | {"iterations": 0}
     assert read_load(raw([LOAD, done]), PLAIN).load["ns"] == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,11 @@ def test_a_crash_is_named_with_the_last_message(path: Path, program: BundleProgr
 def test_protocols_that_watch_the_clock_are_refused(path: Path, program: BundleProgram, name: str) -> None:
     with pytest.raises(RunnerError, match=f"cannot keep to (min_seconds|confidence) of protocol '{name}'"):
         ExecutorRunner(path, LINUX).steps(program, PROTOCOLS[name])
+
+
+def test_the_builds_own_weight_cache_is_left_alone(path: Path, program: BundleProgram) -> None:
+    with pytest.raises(RunnerError, match="cannot keep to weight_cache of protocol"):
+        ExecutorRunner(path, LINUX).steps(program, replace(SHORT, weight_cache="on"))
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:

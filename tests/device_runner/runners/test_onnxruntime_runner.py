@@ -201,6 +201,14 @@ def test_what_is_wrong_is_said_in_one_line(
         runner.read(run_steps(runner, program, SHORT), program, SHORT)
 
 
+def test_there_is_no_weight_cache_to_switch_on(
+    runner: OnnxRuntimeRunner, program: BundleProgram, run_steps: RunSteps
+) -> None:
+    protocol = replace(SHORT, weight_cache="on")
+    with pytest.raises(RunnerError, match="failed while arguments: .* weight cache"):
+        runner.read(run_steps(runner, program, protocol), program, protocol)
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

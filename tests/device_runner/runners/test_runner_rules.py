@@ -43,6 +43,7 @@ def run(runner: Path, *arguments: str) -> tuple[int, dict[str, str]]:
         (["--warmup", "3x"], "--warmup takes a whole number from 0, not '3x'"),
         (["--model", "a", "--output-dir", "b"], "--threads N is missing"),
         (["--model", "a", "--output-dir", "b", "--threads", "1", "--load-mode", "x"], "mmap or file"),
+        (["--model", "a", "--output-dir", "b", "--threads", "1", "--weight-cache", "x"], "on or off, not 'x'"),
         (["--min-seconds", "-1"], "--min-seconds takes a positive number or 0, not '-1'"),
         (["--min-seconds", "nan"], "--min-seconds takes a positive number or 0, not 'nan'"),
         (["--confidence", "0"], "--confidence takes a positive number, not '0'"),
