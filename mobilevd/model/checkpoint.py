@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
+from mobilevd.model.config_values import check_values
 from mobilevd.model.sampling_record import SamplingRecord, write_record
 
 WEIGHTS = "diffusion_pytorch_model"
@@ -41,8 +42,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder}: no config.json; a model folder holds config.json and {WEIGHTS}.safetensors"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a model config (a JSON object was expected)")
     return config
@@ -142,6 +145,7 @@ def build_model(cls: type[Model], folder: Path) -> Model:
         )
     arguments = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
+        check_values(arguments)
         return cls(**arguments)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {str(error).removeprefix('config: ')}") from None

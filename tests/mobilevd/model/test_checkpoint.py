@@ -195,8 +195,13 @@ def test_folders_that_hold_no_such_model(svd_folder: Path, tmp_path: Path) -> No
     change_config(svd_folder, _class_name="UNet2DConditionModel")
     with pytest.raises(UserError, match="a model of class UNet2DConditionModel"):
         SpatioTemporalUNet.from_svd(svd_folder)
-    (svd_folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    for text in ("{", "[" * 100_000, '{"num_frames": ' + "9" * 5000 + "}"):
+        (svd_folder / "config.json").write_text(text)
+        with pytest.raises(UserError, match="not valid JSON"):
+            SpatioTemporalUNet.from_svd(svd_folder)
+    (svd_folder / "config.json").unlink()
+    (svd_folder / "config.json").mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
         SpatioTemporalUNet.from_svd(svd_folder)
 
 
@@ -209,11 +214,24 @@ def test_a_folder_without_weights(svd_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"block_out_channels": "wide"}, "4 down_block_types|num_attention_heads has 2 entries for 4 levels"),
-        ({"block_out_channels": ["a", "b"]}, "no UNet can be built from it"),
-        ({"block_out_channels": [32, -64]}, "no UNet can be built from it"),
-        ({"num_attention_heads": 0}, "no UNet can be built from it"),
-        ({"layers_per_block": None}, "no UNet can be built from it"),
+        ({"block_out_channels": "wide"}, "block_out_channels is 'wide'; it must be a list of whole numbers"),
+        ({"block_out_channels": ["a", "b"]}, r"block_out_channels is \['a', 'b'\]; it must be a list of whole numbers"),
+        ({"block_out_channels": [32, -64]}, r"block_out_channels is \[32, -64\]; it must be a list of whole numbers"),
+        ({"block_out_channels": [64, 64, 64]}, "num_attention_heads has 2 entries for 3 levels"),
+        (
+            {"num_attention_heads": 0},
+            "num_attention_heads is 0; it must be a whole number from 1, or a list of one per",
+        ),
+        ({"layers_per_block": None}, "layers_per_block is None; it must be"),
+        ({"transformer_layers_per_block": 10**30}, r"transformer_layers_per_block is 1000+; it must be"),
+        ({"num_frames": 14.5}, "num_frames is 14.5; it must be a whole number from 1"),
+        ({"num_frames": True}, "num_frames is True; it must be a whole number from 1"),
+        ({"sample_size": [8]}, r"sample_size is \[8\]; it must be .* a list of height and width"),
+        ({"temporal_scale": -1}, "temporal_scale is -1; it must be a whole number from 1"),
+        ({"temporal_gates": "no"}, "temporal_gates is 'no'; it must be true or false"),
+        ({"inner_widths": {"a": "wide"}}, "inner_widths is {'a': 'wide'}; it must be an object of a width per layer"),
+        ({"temporal_blocks": "all"}, "temporal_blocks is 'all'; it must be a list of names of blocks"),
+        ({"up_block_types": [1]}, r"up_block_types is \[1\]; it must be a list of names of block types"),
     ],
 )
 def test_a_broken_config_is_one_clear_line(changes: dict[str, Any], message: str, svd_folder: Path) -> None:
