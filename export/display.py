@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from device_runner.bundle.manifest import GraphEntry, Manifest, ProgramEntry
+from device_runner.bundle.manifest import GraphEntry, Manifest, ParityEntry, ProgramEntry
 from export.mixed_precision.search import Mixed
 
 SHOWN_BLOCKS = 12
@@ -64,8 +65,26 @@ def print_manifest(manifest: Manifest, folder: Path, console: Console) -> None:
         _print_delegation(name, program, console)
         if not program.parity.executed_here:
             console.print(f"  {name}: {program.parity.reason}", soft_wrap=True)
+        for line in proof_lines(program.parity):
+            console.print(f"  {name}: {line}", soft_wrap=True)
     peak = max(program.peak_memory_mb or 0 for program in manifest.programs.values())
     console.print(f"  peak memory of the process: {peak / 1000:.1f} GB", soft_wrap=True)
+
+
+def proof_lines(parity: ParityEntry) -> Iterator[str]:
+    """What was shown beside the run on this processor: half precision, other builds of the runtime."""
+    if half := parity.half:
+        largest = (
+            f"; the largest value is {half.largest[0].largest:.3g}, of {half.largest[0].layer}" if half.largest else ""
+        )
+        over = f", a value beyond half precision in {half.overflow}" if half.overflow else ""
+        yield f"in true half precision {half.psnr_db:.1f} dB{over}{largest}"
+    if parity.builds:
+        least = min(build.psnr_db for build in parity.builds)
+        cases = ", ".join(f"{build.load_mode} with cache {build.weight_cache}" for build in parity.builds)
+        yield f"in applications' builds of the runtime {least:.1f} dB or more ({cases})"
+    elif parity.builds_reason:
+        yield f"applications' builds of the runtime: {parity.builds_reason}"
 
 
 def _print_delegation(name: str, program: ProgramEntry, console: Console) -> None:

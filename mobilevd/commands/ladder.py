@@ -94,6 +94,7 @@ def measure_ladder(
             "precision": manifest.precision,
             "size_mb": program_entry.size_mb,
             "psnr_db": program_entry.parity.psnr_db,
+            "half_psnr_db": None if program_entry.parity.half is None else program_entry.parity.half.psnr_db,
             "layers_kept_higher": len(item.layers or {}),
         }
         rows.append(_evaluated(evaluator, entry, _program_sampler(target, bundle / program_entry.file), display, row))

@@ -13,16 +13,20 @@ from mobilevd.files import atomic_file
 
 
 def print_ladder(result: Mapping[str, Any], console: Console) -> None:
-    """Print a row per program; figures that were not measured are left empty."""
+    """Print a row per program; figures that were not measured are left empty.
+
+    "in half" is the PSNR in true half precision, of programs that compute in it: what a phone may compute.
+    """
     rows = result["rows"]
     table = Table(title=f"{result['run']}, {result['stage']}: the ladder of precisions")
-    for column in ("program", "MB", "PSNR dB", rows[0]["distance_name"], "motion", "host ms"):
+    for column in ("program", "MB", "PSNR dB", "in half dB", rows[0]["distance_name"], "motion", "host ms"):
         table.add_column(column, justify="left" if column == "program" else "right")
     for row in rows:
         table.add_row(
             row["name"],
             _figure(row.get("size_mb"), 2),
             _figure(row.get("psnr_db"), 1),
+            _figure(row.get("half_psnr_db"), 1),
             _figure(row["distance"], 2),
             _figure(row["motion_ratio"], 2),
             _figure(row.get("host_ms"), 1),
