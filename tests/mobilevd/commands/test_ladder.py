@@ -22,7 +22,7 @@ RESULT: dict[str, Any] = {
     "rows": [
         {"name": "PyTorch, fp32", "distance": 40.0, "distance_name": "FD-motion", "motion_ratio": 1.0},
         {
-            "name": "executorch-xnnpack int8", "size_mb": 2.5, "psnr_db": 50.1, "distance": 41.0,
+            "name": "executorch-xnnpack int8", "size_mb": 2.5, "psnr_db": 50.1, "half_psnr_db": 47.3, "distance": 41.0,
             "distance_name": "FD-motion", "motion_ratio": 0.9, "host_ms": 11.0,
         },
     ],
@@ -33,7 +33,7 @@ def test_the_table_and_the_plot_show_every_row(tmp_path: Path) -> None:
     console = Console(record=True, width=100)
     print_ladder(RESULT, console)
     text = console.export_text()
-    assert "PyTorch, fp32" in text and "50.1" in text and "11.0" in text and "FD-motion" in text
+    assert "PyTorch, fp32" in text and "50.1" in text and "47.3" in text and "11.0" in text and "FD-motion" in text
     write_ladder_plot(tmp_path / "ladder.png", RESULT)
     with Image.open(tmp_path / "ladder.png") as picture:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(10**6) or []) > 20
