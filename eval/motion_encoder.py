@@ -20,10 +20,13 @@ from torch import Tensor, nn
 
 from eval.clips import check_clips
 from mobilevd.errors import UserError
-from mobilevd.files import atomic_folder, disk_full_is_a_user_error
+from mobilevd.files import atomic_folder
 from mobilevd.pixels import to_float
+from mobilevd.places import is_json_with, only_with_config
 
 SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny" / "motion_encoder"
+MOTION_ENCODER_FILES = only_with_config(is_json_with("feature_dim"), "config.json", "model.safetensors")
+"""What is no motion encoder's, in a folder to write one to."""
 MIN_FRAMES = 2  # with a single frame there is no motion to see
 
 
@@ -98,10 +101,9 @@ class MotionEncoder(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write `model.safetensors` and `config.json`; the folder appears whole or not at all."""
-        with disk_full_is_a_user_error(Path(folder)), atomic_folder(folder) as temporary:
+        with atomic_folder(folder, MOTION_ENCODER_FILES) as temporary:
             tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
             safetensors.torch.save_file(tensors, str(temporary / "model.safetensors"))
-            (temporary / "model.safetensors").chmod(0o644)  # safetensors leaves 0600; others may use the encoder too
             (temporary / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod

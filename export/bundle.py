@@ -26,6 +26,7 @@ from device_runner.bundle.manifest import (
     TensorEntry,
 )
 from device_runner.bundle.whole_path import PipelineEntry
+from export.bundle_folder import foreign_to_bundle
 from export.generator.one_step import OneStepSettings
 from export.generator.unet_program import unet_program
 from export.profile.origins import origins_file
@@ -150,7 +151,7 @@ def write_bundle(
     Raises:
         UserError: see `export_bundle`; the folder is then as it was.
     """
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, foreign_to_bundle) as folder:
         entries = {
             item.program.name: _write_program(item, target, folder, allow_low_parity, run_in_build) for item in items
         }

@@ -12,6 +12,7 @@ from torch import Tensor
 from device_runner.bundle.manifest import Manifest, QuantizationEntry
 from device_runner.bundle.whole_path import PipelineEntry
 from export.bundle import Item, describe_model, write_bundle
+from export.bundle_folder import foreign_to_bundle
 from export.display import print_folding, print_manifest, print_sensitivity
 from export.generator.one_step import OneStepSettings, check_finished
 from export.generator.unet_program import count_before, folding_report, unet_program
@@ -23,6 +24,7 @@ from export.targets.base import Target
 from mobilevd.errors import UserError
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.places import check_output_folder
 
 MOBILEVD_LATENTS = (32, 64)
 
@@ -69,7 +71,8 @@ def export_model(
         UserError: see `export_bundle`; and at the end, naming the targets that could not be exported.
     """
     console = console or Console()
-    chosen = list(dict.fromkeys(_parse(target, request) for target in request.targets))
+    chosen = chosen_targets(request.targets, request.precision, request.goal)
+    check_bundle_folders(out, chosen, [Path(model_folder)])
     unet = SpatioTemporalUNet.from_pretrained(model_folder)
     check_finished(unet)
     settings = request.settings or default_settings(unet)
@@ -90,7 +93,7 @@ def export_model(
             soft_wrap=True,
         )
     for target, precision in chosen:
-        folder = Path(out) if len(chosen) == 1 else Path(out) / f"{target.name}-{precision}"
+        folder = bundle_folder(Path(out), target, precision, len(chosen))
         try:
             target.check_available()
             item, quantization = _choose_layers(program, target, precision, request, console)
@@ -120,18 +123,35 @@ def export_model(
     return manifests
 
 
+def bundle_folder(out: Path, target: Target, precision: str, count: int) -> Path:
+    """The folder of one of `count` bundles: `out` itself if it is the only one."""
+    return out if count == 1 else out / f"{target.name}-{precision}"
+
+
+def check_bundle_folders(out: Path | str, chosen: Sequence[tuple[Target, str]], inputs: Sequence[Path]) -> None:
+    """Raise UserError if a bundle cannot be written, or would replace something else than an earlier bundle."""
+    out = Path(out)
+    if len(chosen) > 1 and any(given.exists() and out.resolve() == given.resolve() for given in inputs):
+        raise UserError(f"{out}: is read by this export; write the bundles to another folder")
+    for target, precision in chosen:
+        check_output_folder(bundle_folder(out, target, precision, len(chosen)), foreign_to_bundle, inputs)
+
+
 def default_settings(unet: SpatioTemporalUNet) -> OneStepSettings:
     """The model's own size and number of frames (MobileVD's 512x256 pixels if it records none), SVD's conditioning."""
     height, width = unet.latent_size or MOBILEVD_LATENTS
     return OneStepSettings(height, width, unet.num_frames)
 
 
-def _parse(text: str, request: ExportRequest) -> tuple[Target, str]:
-    """Return a target with its precision; a mixture without a given precision takes the lowest that can be mixed."""
-    target, precision = parse_target(text, request.precision)
-    if request.goal is not None and request.precision is None and ":" not in text and target.ladders:
-        precision = target.ladders[0][0]
-    return target, precision
+def chosen_targets(targets: Sequence[str], precision: str | None, goal: Goal | None) -> list[tuple[Target, str]]:
+    """The targets with their precisions, each once; a mixture of no given precision takes the lowest to be mixed."""
+    chosen = []
+    for text in targets:
+        target, own = parse_target(text, precision)
+        if goal is not None and precision is None and ":" not in text and target.ladders:
+            own = target.ladders[0][0]
+        chosen.append((target, own))
+    return list(dict.fromkeys(chosen))
 
 
 def _name(model_folder: Path) -> str:

@@ -13,6 +13,10 @@ from torch import nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json, recover_folder
+from mobilevd.places import only
+
+FILES = ("*.safetensors", "optimizers.pt", "states.pt", "progress.json")
+"""Names of a checkpoint's files, as patterns."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ def save_checkpoint(
     folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Any], states: dict[str, Any], progress: Progress
 ) -> None:
     """Write weights (safetensors), optimizer and other states (tensors and numbers only) and the progress."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, only(*FILES)) as temporary:
         for name, module in modules.items():
             save_file(_tensors(module), temporary / f"{name}.safetensors")
         torch.save(

@@ -123,6 +123,14 @@ def read_manifest(folder: Path | str) -> Manifest:
     return _read_manifest(Path(folder))[0]
 
 
+def listed_files(folder: Path | str) -> set[str]:
+    """Paths of the files that the manifest in a folder lists, and its own; none if there is no such manifest."""
+    try:
+        return {MANIFEST, *read_manifest(folder).files}
+    except RunnerError:
+        return set()
+
+
 def _read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     file = folder / MANIFEST
     try:

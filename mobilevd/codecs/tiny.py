@@ -15,9 +15,12 @@ from torch.nn import functional
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder
+from mobilevd.places import is_json_with, only_with_config
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+TINY_CODEC_FILES = only_with_config(is_json_with("codec"), CONFIG_NAME, WEIGHTS_NAME)
+"""What is no tiny codec's, in a folder to write one to."""
 THUMBNAIL = (4, 8)  # rows, columns: the 1:2 shape of the tiny configuration's pictures
 
 
@@ -102,7 +105,7 @@ class TinyCodec(Codec):
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write config.json and model.safetensors; the folder appears whole or not at all."""
         folder = Path(folder)
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, TINY_CODEC_FILES) as temporary:
             text = json.dumps({"codec": self.name, **self.config}, indent=2) + "\n"
             (temporary / CONFIG_NAME).write_text(text, encoding="utf-8")
             weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}

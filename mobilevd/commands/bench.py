@@ -72,7 +72,7 @@ def bench_bundles(
     Raises `RunnerError` or `UserError` for what prevents all measurements.
     """
     console, files = console or PipeConsole(), files or BenchFiles()
-    files.check()
+    files.check(bundles)
     read = [read_bundle(folder) for folder in {folder.resolve(): folder for folder in bundles}.values()]
     devices = open_devices(list(device_names), adb)
     after = _tracing(read, devices, protocol, programs, runner) if profile else None
@@ -163,10 +163,10 @@ def bench_blocks(
 ) -> None:
     """Measure the latency table of a model's blocks on one device, or predict a latency from a saved table."""
     from mobilevd.commands.block_display import print_block_table, print_prediction
-    from mobilevd.commands.block_table import block_table, predict_file
+    from mobilevd.commands.block_table import KIND, PREDICTION, block_table, predict_file
 
     console = console or PipeConsole()
-    BenchFiles(json).check()
+    BenchFiles(json).check([model, *([table] if table else [])], KIND if table is None else PREDICTION)
     if table is not None:
         prediction = predict_file(table, model)
         if json is not None:

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from device_runner.results.compare import compare, print_comparison
 from device_runner.results.schema import read_report
-from mobilevd.commands.bench_files import check_writable
 from mobilevd.commands.console import PipeConsole
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.places import check_output_file, is_json_of_kind
 
 
 def compare_files(
@@ -25,7 +25,7 @@ def compare_files(
     """Print the comparison; return whether anything became slower than the threshold allows."""
     share = _share(threshold)
     if json is not None:
-        check_writable(json)
+        check_output_file(json, is_json_of_kind("mobilevd-comparison"), "a comparison", [before, after])
     comparison = compare(
         read_report(before), read_report(after), threshold=share, allow_different_devices=different_devices
     )

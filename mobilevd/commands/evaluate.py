@@ -10,6 +10,7 @@ from eval.features import load_extractor
 from eval.protocol import evaluate_folders
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.places import check_output_file, is_json_with
 from training.data.video import probe, read_clip
 
 
@@ -31,6 +32,8 @@ def evaluate_command(
     Raises:
         UserError: no clips, clips that cannot be read or differ, an unknown feature extractor.
     """
+    if json is not None:
+        check_output_file(json, is_json_with("distance", "motion_ratio"), "an evaluation", [generated, reference])
     first = next(iter(sorted(generated.glob("*.mp4"))), None)
     if first is None:
         raise UserError(f"{generated}: holds no .mp4 files to evaluate")

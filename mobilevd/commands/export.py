@@ -13,8 +13,7 @@ from device_runner.bundle.manifest import Manifest
 from export.codec.whole_path import settings_for_codec, whole_path
 from export.generator.one_step import OneStepSettings
 from export.mixed_precision.search import Goal
-from export.model import ExportRequest, export_model
-from export.targets import parse_target
+from export.model import ExportRequest, check_bundle_folders, chosen_targets, export_model
 from mobilevd.codecs import Codec
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
@@ -61,8 +60,11 @@ def export_command(
     """
     # what the user mistyped is told before anything is read: these sizes stand for those of the model
     OneStepSettings(1, 1, **{"num_frames": 1, **_chosen(conditioning)})
-    for target in targets:
-        parse_target(target, precision)  # report a misspelt target before anything is read
+    goal = None
+    if min_psnr is not None or max_size_mb is not None:
+        goal = Goal(min_psnr, None if max_size_mb is None else max_size_mb * 1e6)
+    read = [place for place in (model, images, codec_folder) if place is not None]
+    check_bundle_folders(out, chosen_targets(targets, precision, goal), read)
     record = find_record(model)
     if record is not None and not record.one_step and not one_step:
         raise UserError(
@@ -96,9 +98,6 @@ def export_command(
             frames_per_chunk=frames_per_chunk,
             calibration=pictures[1:],
         )
-    goal = None
-    if min_psnr is not None or max_size_mb is not None:
-        goal = Goal(min_psnr, None if max_size_mb is None else max_size_mb * 1e6)
     request = ExportRequest(
         targets=targets,
         precision=precision,

@@ -33,6 +33,7 @@ from mobilevd.model.anatomy import TEMPORAL_TRANSFORMER, Block
 from mobilevd.model.checkpoint import build_model
 from mobilevd.model.flops import FlopCount, count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.places import check_output_file, is_json_with
 from mobilevd.transforms.funnels import Funnels
 
 NUM_FRAMES = 14
@@ -190,6 +191,8 @@ def flops_command(
 
     Raises UserError for a folder that holds no model, or a size that it cannot run at.
     """
+    if json_file is not None:
+        check_output_file(json_file, is_json_with(), "a table of FLOPs", [] if model is None else [model])
     if model is None:
         if (num_frames, height, width) != (None, None, None):
             raise UserError("flops: a size is for a model of one's own; the published table has its own sizes")

@@ -18,6 +18,7 @@ from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.record import find_codec, find_record
 from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
 from training.data.video import write_video
+from training.data.video_place import check_video_place
 
 
 def generate_command(
@@ -42,6 +43,7 @@ def generate_command(
     """
     if (model is None) == (bundle is None):
         raise UserError("give either --model FOLDER or --bundle FOLDER" + (", not both" if model is not None else ""))
+    check_video_place(out, [place for place in (image, model, bundle, codec) if place is not None])
     if bundle is not None:
         fixed = {"codec": codec, "steps": steps, "height": height, "width": width, "frames-per-chunk": frames_per_chunk}
         if given := [name for name, value in fixed.items() if value is not None]:

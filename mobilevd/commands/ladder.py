@@ -17,6 +17,7 @@ from device_runner.measure.measure import measure
 from device_runner.protocol.protocol import Protocol
 from eval.features import load_extractor
 from export.bundle import Item, describe_model, write_bundle
+from export.bundle_folder import foreign_to_bundle
 from export.generator.unet_program import unet_program
 from export.mixed_precision.search import Goal, find_mixed
 from export.program.program import Program
@@ -28,6 +29,7 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.folder_lock import hold_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import prepare_clips
 from mobilevd.pipeline.display import Display
@@ -36,6 +38,7 @@ from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
 from mobilevd.pipeline.record import find_near, record_of
 from mobilevd.pipeline.rows import Entry, plan_entries
+from mobilevd.places import begins_with, check_output_file, check_output_folder, is_json_with
 
 TARGETS = tuple(f"executorch-xnnpack:{precision}" for precision in ("fp32", "fp16", "int8", "8da8w", "8da4w"))
 ROUNDS = 3
@@ -68,6 +71,17 @@ def measure_ladder(
         if target.not_executed is not None:
             raise UserError(f"target {target.name} cannot be on the ladder: {target.not_executed}")
     config = _read_config(run_folder)
+    with hold_folder(run_folder):
+        return _measure(config, stage, chosen, mixed_db, display)
+
+
+def _measure(
+    config: RunConfig,
+    stage: str | None,
+    chosen: Sequence[tuple[Target, str]],
+    mixed_db: Sequence[float],
+    display: Display,
+) -> dict[str, Any]:
     codec = load_codec(config.base.codec)
     entry = _find_entry(plan_entries(config, codec), stage)
     evaluator = Evaluator.of(config, load_extractor(config.evaluation.features), codec, prepare_clips(config, display))
@@ -78,12 +92,13 @@ def measure_ladder(
     encoded = encode_images(images, codec, settings.fps, settings.motion_bucket_id, settings.noise_aug_strength)
     program = unet_program(unet, settings, encoded[0] if encoded else None, encoded[1:])
     folder = entry.folder / "ladder"
+    _check_places(folder, chosen, mixed_db)
     model = describe_model(unet, settings, None)
     rows = [_evaluated(evaluator, entry, sampler_of(config, entry, unet), display, {"name": "PyTorch, fp32"})]
     items = [(target, f"{target.name} {precision}", Item(program, precision)) for target, precision in chosen]
     items += [_mixture(program, least, display) for least in mixed_db]
     for target, name, item in items:
-        bundle = folder / name.replace(" ", "-")
+        bundle = folder / _folder_name(name)
         with display.bar(f"exporting {name}"):
             manifest = write_bundle([item], target, bundle, name=name, model=model, allow_low_parity=True)
         program_entry = manifest.programs[UNET]
@@ -114,6 +129,22 @@ def measure_ladder(
     return result
 
 
+def _check_places(folder: Path, chosen: Sequence[tuple[Target, str]], mixed_db: Sequence[float]) -> None:
+    """Raise UserError, before hours of work, if a bundle or the figures would replace something else."""
+    for name in [*(f"{target.name} {precision}" for target, precision in chosen), *map(_mixture_name, mixed_db)]:
+        check_output_folder(folder / _folder_name(name), foreign_to_bundle)
+    check_output_file(folder / "ladder.json", is_json_with("stage", "rows"), "the figures of a ladder")
+    check_output_file(folder / "ladder.png", begins_with(b"\x89PNG"), "the plot of a ladder")
+
+
+def _folder_name(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _mixture_name(least_db: float) -> str:
+    return f"executorch-xnnpack mixed {least_db:g} dB"
+
+
 def _read_config(run_folder: Path) -> RunConfig:
     file = run_folder / "config.json"
     try:
@@ -122,6 +153,7 @@ def _read_config(run_folder: Path) -> RunConfig:
         raise UserError(f"{file}: not there; give the folder of a run (`mobilevd run` makes one)") from None
     except ValueError as error:
         raise UserError(f"{file}: not the configuration of a run ({error})") from None
+    config.output = run_folder  # wherever it was moved to
     config.base.model, config.base.codec = (find_near(file, each) for each in (config.base.model, config.base.codec))
     return config
 
@@ -140,7 +172,7 @@ def _mixture(program: Program, least_db: float, display: Display) -> tuple[Targe
     target, base = parse_target("executorch-xnnpack:8da4w")
     with display.bar(f"choosing layers for {least_db:g} dB"):
         mixed = find_mixed(program, target, base, Goal(min_psnr_db=least_db))
-    return target, f"{target.name} mixed {least_db:g} dB", Item(program, base, mixed.layers, least_db)
+    return target, _mixture_name(least_db), Item(program, base, mixed.layers, least_db)
 
 
 def _program_sampler(target: Target, file: Path) -> Sampler:

@@ -15,10 +15,17 @@ from torch import Tensor, nn
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
 from mobilevd.model.config_values import check_values
+from mobilevd.model.sampling_record import FILE as SAMPLING_RECORD
 from mobilevd.model.sampling_record import SamplingRecord, write_record
+from mobilevd.places import is_json_with, only_with_config
 
 WEIGHTS = "diffusion_pytorch_model"
 SVD_CLASS = "UNetSpatioTemporalConditionModel"
+_WEIGHT_FILES = (f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.index.json")
+MODEL_FILES = only_with_config(
+    is_json_with("temporal_scale"), "config.json", SAMPLING_RECORD, "training.json", *_WEIGHT_FILES
+)
+"""What is no model's of this package, in a folder to write one to."""
 OUR_KEYS = {
     "cross_attention": "full",
     "temporal_scale": 1,
@@ -185,14 +192,19 @@ def save_svd_folder(model: nn.Module, folder: Path) -> None:
     for name, tensor in model.state_dict().items():
         temporal_kernel = ".temporal_res_block.conv" in name and name.endswith("weight")
         tensors[name] = (tensor.unsqueeze(-1) if temporal_kernel else tensor).contiguous()
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, only_with_config(_is_svd_of_ours, "config.json", *_WEIGHT_FILES)) as temporary:
         save_file(tensors, temporary / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
         atomic_write_json(temporary / "config.json", {"_class_name": SVD_CLASS, **config})
 
 
+def _is_svd_of_ours(file: Path) -> bool:
+    """True for the config of `save_svd_folder`; those that diffusers writes name its version."""
+    return is_json_with("_class_name")(file) and not is_json_with("_diffusers_version")(file)
+
+
 def save_model_folder(model: nn.Module, folder: Path, record: SamplingRecord | None = None) -> None:
     """Run `model.save_pretrained(folder)`, with a record, so that the folder appears whole or not at all."""
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, MODEL_FILES) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         if record is not None:
             write_record(temporary, record)

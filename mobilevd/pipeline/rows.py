@@ -15,6 +15,7 @@ from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.model.checkpoint import read_config, weight_files
 from mobilevd.model.unet import size_multiple
+from mobilevd.temporary import is_temporary
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ def claim_folder(entry: Entry) -> None:
                 "this folder and the stages after it to make them anew"
             )
         return
+    folder = entry.folder
+    if folder.is_file() or (folder.exists() and not all(is_temporary(path.name) for path in folder.iterdir())):
+        raise UserError(f"{folder}: is in the way, and not a stage of a run; give output=ANOTHER_FOLDER")
     atomic_write_json(note, {"name": entry.name, "label": entry.label, "fingerprint": entry.fingerprint})
 
 

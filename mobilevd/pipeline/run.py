@@ -23,6 +23,7 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.files import atomic_write_json, atomic_write_text
+from mobilevd.folder_lock import hold_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
 from mobilevd.pipeline.display import Display
@@ -30,6 +31,7 @@ from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.train import train_entry
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
@@ -45,7 +47,8 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
         open_device(config.bench.device).platform()  # report a phone that does not answer before the work, too
-        done = _work(config, entries, codec, display, processes)
+        with hold_run_folder(config.output, processes):
+            done = _work(config, entries, codec, display, processes)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
@@ -66,9 +69,10 @@ def train_stage(config: RunConfig, name: str, console: Console | None = None) ->
     find_stage(config, name)
     processes, display, codec = _begin(config, console)
     entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
-    with processes.main_process_first():
-        clips = prepare_clips(config, display)
-    train_entry(config, entry, clips, codec, display, processes)
+    with hold_run_folder(config.output, processes):
+        with processes.main_process_first():
+            clips = prepare_clips(config, display)
+        train_entry(config, entry, clips, codec, display, processes)
     display.line(f"model: {entry.model}")
     return entry.model
 
@@ -78,11 +82,12 @@ def cache(config: RunConfig, console: Console | None = None) -> None:
     processes, display, codec = _begin(config, console)
     if not processes.is_main_process:
         return  # one process is enough
-    clips = prepare_clips(config, display)
-    for entry in plan_entries(config, codec):
-        if entry.stage is not None and entry.stage.objective.trains:
-            limit = entry.stage.training.latent_clips
-            training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    with hold_folder(config.output):
+        clips = prepare_clips(config, display)
+        for entry in plan_entries(config, codec):
+            if entry.stage is not None and entry.stage.objective.trains:
+                limit = entry.stage.training.latent_clips
+                training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
 
 
 def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any] | None:

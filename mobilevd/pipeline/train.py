@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
-from mobilevd.files import atomic_file, recover_folder
+from mobilevd.files import atomic_file, recover_folder, remove_own_folder
 from mobilevd.model.checkpoint import save_model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, training_latents
@@ -25,6 +24,7 @@ from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.transforms import Transform, make_transform
 from mobilevd.transforms.resolution import record_latent_size
+from training.checkpoint import FILES as CHECKPOINT_FILES
 from training.data.batch import BatchSource
 from training.loop import Report, Trainer
 from training.objectives import make_objective
@@ -59,7 +59,7 @@ def train_entry(
             unet = transform.finish(unet)
         record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
         save_model_folder(unet, entry.model, record_of(config, entry))
-        shutil.rmtree(entry.folder / "checkpoint", ignore_errors=True)  # the model is there: no need to resume
+        remove_own_folder(entry.folder / "checkpoint", *CHECKPOINT_FILES)  # the model is there: no need to resume
     processes.wait_for_everyone()
 
 

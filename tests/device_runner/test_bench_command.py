@@ -64,11 +64,12 @@ def test_bench_writes_what_it_is_asked_for(mobilevd: Command, bundle: Path, tmp_
 
 
 def test_a_failed_measurement_leaves_the_old_file(mobilevd: Command, bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text("kept")
+    earlier = json.dumps({"measurements": []})
+    (tmp_path / "r.json").write_text(earlier)
     (bundle / "unet.pte").write_bytes(b"damaged")
     result = mobilevd("bench", bundle, *quick("--json", tmp_path / "r.json"))
     assert result.exit_code == 2 and "unet.pte" in result.output and "Traceback" not in result.output
-    assert (tmp_path / "r.json").read_text() == "kept"
+    assert (tmp_path / "r.json").read_text() == earlier
 
 
 def test_compare_finds_a_regression(mobilevd: Command, bundle: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def write_folder(folder: Path, values: np.ndarray) -> Path:
         with open(folder / f"{i:03}.mp4", "wb") as file:
             np.save(file, clip)
     (folder / "notes.txt").write_text("no video")
-    (folder / ".tmp-1-9.mp4").write_text("half written")
+    (folder / ".tmp-0123456789abcdef-9.mp4").write_text("half written")
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from export.program.parity import psnr_db
 from export.proof.worst_blocks import tapped_blocks, worst_blocks
 from export.targets import TARGETS, find_target, parse_target
 from export.targets.executorch_runtime import run_pte
-from export.targets.executorch_xnnpack import ExecutorchXnnpack
 from mobilevd.codecs import TinyCodec
 from mobilevd.commands.export import export_command
 from mobilevd.errors import UserError
@@ -98,20 +96,6 @@ def test_conditioning_may_stay_an_input(tmp_path: Path) -> None:
         expected = OneStepGenerator(model, replace(SETTINGS, fps=14, motion_bucket_id=40))(*inputs[:3])
     assert psnr_db(run_pte(tmp_path / "b" / "unet.pte", inputs)[0], expected) > 100
     assert psnr_db(run_pte(tmp_path / "b" / "unet.pte", [*inputs[:3], settings.time_ids()])[0], expected) < 80
-
-
-def test_a_full_disk_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "manifest.json").write_text("old")
-
-    def full(self: Any, program: Any, precision: str, file: Path, layers: Any = None) -> None:
-        file.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(ExecutorchXnnpack, "lower", full)
-    with pytest.raises(UserError, match="the disk is full; nothing was left half-written"):
-        export_bundle(plain_unet(), tmp_path / "b", SETTINGS, name="b")
-    assert (tmp_path / "b" / "manifest.json").read_text() == "old" and list(tmp_path.iterdir()) == [tmp_path / "b"]
 
 
 def test_pictures_check_and_calibrate(model: Path, tmp_path: Path) -> None:

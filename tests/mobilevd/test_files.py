@@ -22,8 +22,10 @@ from mobilevd.files import (
     atomic_write_text,
     recover_folder,
     sha256_file,
-    temporary_beside,
 )
+from mobilevd.places import only
+
+ALL = only("*")
 
 
 def names(folder: Path) -> list[str]:
@@ -61,9 +63,9 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "model"
-    with atomic_folder(path) as temporary:
+    with atomic_folder(path, ALL) as temporary:
         (temporary / "old").write_text("1")
-    with atomic_folder(path) as temporary:
+    with atomic_folder(path, ALL) as temporary:
         (temporary / "sub").mkdir()
         (temporary / "sub" / "new").write_text("2")
         assert names(path) == ["old"]
@@ -73,9 +75,9 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_an_exception_leaves_the_old_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
-    with atomic_folder(path) as temporary:
+    with atomic_folder(path, ALL) as temporary:
         (temporary / "old").write_text("1")
-    with pytest.raises(RuntimeError), atomic_folder(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_folder(path, ALL) as temporary:
         (temporary / "half").write_text("2")
         raise RuntimeError
     assert names(path) == ["old"]
@@ -86,11 +88,12 @@ WRITE_FOREVER = """
 import itertools, sys
 from pathlib import Path
 from mobilevd.files import atomic_folder, atomic_write_text
+from mobilevd.places import only
 
 root = Path(sys.argv[1])
 for number in itertools.count(1):
     atomic_write_text(root / "file", f"{number} " * 5000)
-    with atomic_folder(root / "folder") as folder:
+    with atomic_folder(root / "folder", only("[abcd]")) as folder:
         for name in "abcd":
             (folder / name).write_text(str(number))
     print(number, flush=True)
@@ -125,9 +128,10 @@ def test_sigkill_at_any_instant(tmp_path: Path) -> None:
 def test_a_kill_between_the_two_renames(tmp_path: Path) -> None:
     """The only instant without a folder: the old one is put back, then the next writer succeeds."""
     path = tmp_path / "model"
-    (tmp_path / ".old-model").mkdir()
-    (tmp_path / ".old-model" / "old").write_text("1")
-    (tmp_path / ".tmp-model-x").mkdir()
+    old = tmp_path / ".old-0123456789abcdef-model"
+    old.mkdir()
+    (old / "old").write_text("1")
+    (tmp_path / ".tmp-0123456789abcdef-model").mkdir()
     recover_folder(path)
     assert names(tmp_path) == ["model"] and names(path) == ["old"]
     recover_folder(path)  # again: nothing to do
@@ -137,7 +141,7 @@ def test_a_kill_between_the_two_renames(tmp_path: Path) -> None:
 def test_a_kill_after_the_two_renames(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "new").write_text("2")
-    (tmp_path / ".old-model").mkdir()
+    (tmp_path / ".old-0123456789abcdef-model").mkdir()
     recover_folder(tmp_path / "model")
     assert names(tmp_path) == ["model"] and names(tmp_path / "model") == ["new"]
 
@@ -163,7 +167,7 @@ def test_a_really_full_disk(small_disk: Path) -> None:
     assert names(small_disk) == ["a.bin"]
     with (
         pytest.raises(UserError, match="model: the disk is full"),
-        atomic_folder(small_disk / "model") as folder,
+        atomic_folder(small_disk / "model", ALL) as folder,
     ):
         (folder / "weights").write_bytes(bytes(1 << 20))
     assert names(small_disk) == ["a.bin"]
@@ -173,12 +177,12 @@ def test_a_really_full_disk(small_disk: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_device_without_space(tmp_path: Path) -> None:
-    """The system's own ENOSPC, where no small disk can be mounted: the temporary file leads to /dev/full."""
+    """The system's own ENOSPC, where no small disk can be mounted."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    temporary_beside(path).symlink_to("/dev/full")
-    with pytest.raises(UserError, match="a.bin: the disk is full"):
-        atomic_write_bytes(path, b"new")
+    with pytest.raises(UserError, match="a.bin: the disk is full"), atomic_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        Path("/dev/full").write_bytes(b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a.bin"]
     atomic_write_bytes(path, b"new")  # usable again

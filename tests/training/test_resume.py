@@ -81,7 +81,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
 def test_a_kill_while_the_checkpoint_is_replaced_loses_nothing(tmp_path: Path) -> None:
     """Between the two renames the old checkpoint stands aside: it is found again."""
     trainer(tmp_path, steps=3).run()
-    os.rename(tmp_path / "checkpoint", tmp_path / ".old-checkpoint")
-    (tmp_path / ".tmp-checkpoint-abc").mkdir()
+    os.rename(tmp_path / "checkpoint", tmp_path / ".old-0123456789abcdef-checkpoint")
+    (tmp_path / ".tmp-0123456789abcdef-checkpoint").mkdir()
     assert trainer(tmp_path, steps=3).progress.step == 2
-    assert not (tmp_path / ".tmp-checkpoint-abc").exists()
+    assert not (tmp_path / ".tmp-0123456789abcdef-checkpoint").exists()

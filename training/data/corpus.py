@@ -9,6 +9,7 @@ from typing import Any
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.temporary import is_temporary, remove_leftovers_in
 from training.data.scenes import render_scene
 from training.data.video import write_video
 
@@ -44,8 +45,7 @@ def write_corpus(
     }
     _check(folder, settings)
     atomic_write_json(folder / SETTINGS_NAME, settings)
-    for leftover in folder.glob(".tmp-*"):  # left by a killed run
-        leftover.unlink()
+    remove_leftovers_in(folder)
     for number in range(count):
         path = folder / f"scene-{number:05d}.mp4"
         if not path.exists():
@@ -60,7 +60,7 @@ def _check(folder: Path, settings: dict[str, Any]) -> None:
     """Raise UserError unless `folder` is new, empty, or a corpus of these settings with at most this count."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: a folder for the corpus was expected")
-    if not folder.exists() or not any(not path.name.startswith(".tmp-") for path in folder.iterdir()):
+    if not folder.exists() or not any(not is_temporary(path.name) for path in folder.iterdir()):
         return
     remedy = "choose another folder, or delete this one"
     try:

@@ -76,7 +76,6 @@ def build_latents(
     with atomic_file(cache_file) as temporary:
         tensors = {name: getattr(dataset, name) for name in TENSORS}
         save_file(tensors, temporary, metadata={"key": key, "skipped": json.dumps(dataset.skipped)})
-        temporary.chmod(0o644)  # the writer makes files that other users cannot read
     return dataset
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_file
+from training.data.video_place import MARK
 
 # Containers index keyframes by decoding time, which runs ahead of presentation time by the reordering of
 # B-frames: a seek aims this much early, so that the wanted frame is not already past.
@@ -206,6 +207,7 @@ def write_video(path: Path | str, clip: np.ndarray, fps: float) -> Path:
     with atomic_file(path) as temporary:
         try:
             with av.open(str(temporary), "w") as container:
+                container.metadata["comment"] = MARK
                 rate = Fraction(fps).limit_denominator(1001)  # 24000/1001 and its like stay exact
                 stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=options))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -20,10 +20,13 @@ from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
 from mobilevd.config.objectives import DenoiseSettings
 from mobilevd.config.schema import DiffusionSettings, TrainingSettings
+from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
-from mobilevd.model.checkpoint import save_model_folder
+from mobilevd.folder_lock import hold_folder
+from mobilevd.model.checkpoint import MODEL_FILES, save_model_folder
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from mobilevd.pixels import to_float
+from mobilevd.places import check_output_folder
 from training.data.batch import BatchSource
 from training.data.scenes import render_scene
 from training.loop import Report, Trainer
@@ -130,8 +133,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    try:
+        check_output_folder(arguments.out, MODEL_FILES, [arguments.codec])
+    except UserError as error:
+        parser.error(str(error))
     torch.set_num_threads(arguments.threads)
-    pretrain(arguments.out, arguments.codec, arguments.work, arguments.scenes, arguments.seed)
+    with hold_folder(arguments.work):
+        pretrain(arguments.out, arguments.codec, arguments.work, arguments.scenes, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mobilevd.codecs.tiny import TinyCodec
+from mobilevd.codecs.tiny import TINY_CODEC_FILES, TinyCodec
+from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
+from mobilevd.places import check_output_folder
 from training.data.scenes import render_scene
 
 SIZES = ((64, 128), (32, 64))  # height, width: before and after the tiny configuration's resolution stage
@@ -111,6 +113,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     arguments = parser.parse_args()
+    try:
+        check_output_folder(arguments.out, TINY_CODEC_FILES)
+    except UserError as error:
+        parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     started = time.monotonic()
 

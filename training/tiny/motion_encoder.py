@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval.distortions import DISTORTIONS, ghost
-from eval.motion_encoder import MotionEncoder, MotionEncoderConfig, to_model_input
+from eval.motion_encoder import MOTION_ENCODER_FILES, MotionEncoder, MotionEncoderConfig, to_model_input
 from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
+from mobilevd.places import check_output_folder
 from training.data.scenes import render_scene
 
 SEED_BASE = 10_000_000  # scenes of the corpora start at 0: nothing that is evaluated was trained on
@@ -245,6 +246,10 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=defaults.scenes)
     parser.add_argument("--lr", type=float, default=defaults.lr)
     arguments = parser.parse_args()
+    try:
+        check_output_folder(arguments.out, MOTION_ENCODER_FILES)
+    except UserError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)  # the order of a sum then never depends on the number of cores
     train = MotionEncoderTrainingSettings(
         seed=arguments.seed, steps=arguments.steps, scenes=arguments.scenes, lr=arguments.lr

@@ -28,6 +28,7 @@ from mobilevd.commands.ladder import measure_ladder
 from mobilevd.config import load_config
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
+from mobilevd.folder_lock import hold_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline import export_and_measure as device
 from mobilevd.pipeline.data import prepare_clips
@@ -230,6 +231,26 @@ def test_bad_input_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="too short.*4 frames at 1 fps"):
         pipeline.run(config(base, tmp_path / "d", "data.fps=1"), Console(quiet=True))
     assert not (tmp_path / "a" / "run").exists()
+
+
+def test_a_folder_that_another_run_holds_or_that_is_no_runs(base: Path, tmp_path: Path) -> None:
+    made = config(base, tmp_path)
+    with hold_folder(made.output), pytest.raises(UserError, match=rf"run: process {os.getpid()} on .* since 20"):
+        pipeline.run(made, Console(quiet=True))
+    assert [path.name for path in made.output.iterdir()] == [".lock"], "nothing was begun"
+    (made.output / "config.json").write_text('{"name": "my web application"}')
+    with pytest.raises(UserError, match=r"config.json: is not replaced, .* output=ANOTHER_FOLDER"):
+        pipeline.run(made, Console(quiet=True))
+    (made.output / "config.json").unlink()
+    (made.output / "00-base").mkdir()
+    (made.output / "00-base" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="00-base: is in the way"):
+        pipeline.run(made, Console(quiet=True))
+    assert (made.output / "00-base" / "thesis.tex").read_text() == "mine"
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UserError, match="file: is a file; give output=FOLDER"):
+        pipeline.run(config(base, tmp_path, f"output={file}"), Console(quiet=True))
 
 
 def test_a_base_of_another_architecture_names_the_first_tensor(base: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def folder(tmp_path_factory) -> Path:
     cut = write_numbered(root / "cut.mp4", 75, 25, g="5", crf="4", container_options=options)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     (root / "notes.txt").write_text("not looked at")
-    (root / ".tmp-1-half.mp4").write_text("left by a kill")
+    (root / ".tmp-0123456789abcdef-half.mp4").write_text("left by a kill")
     return root
 
 

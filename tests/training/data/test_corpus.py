@@ -41,7 +41,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         write_corpus(tmp_path / "c", 4, 0, **SMALL, progress=killed)
-    (tmp_path / "c" / ".tmp-1-scene-00002.mp4").write_bytes(b"half")
+    (tmp_path / "c" / ".tmp-0123456789abcdef-scene-00002.mp4").write_bytes(b"half")
     rendered = []
     render = corpus.render_scene
     monkeypatch.setattr(corpus, "render_scene", lambda seed, *rest: rendered.append(seed) or render(seed, *rest))
