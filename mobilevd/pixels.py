@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from mobilevd.errors import UserError
+from mobilevd.picture_files import open_picture
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -31,15 +31,9 @@ def tensor_to_frames(frames: Tensor) -> np.ndarray:
 def read_picture(path: Path, height: int, width: int) -> Tensor:
     """A picture file as (1, 3, H, W) in [-1, 1]: centre-cropped to the asked aspect, then resized (Lanczos).
 
-    Raises UserError for a file that is missing or no picture.
+    Raises UserError for a file that cannot be read (`open_picture`).
     """
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: not a picture that can be read ({error})") from None
+    picture = open_picture(path)
     scale = min(picture.width / width, picture.height / height)
     crop_width, crop_height = scale * width, scale * height
     left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2

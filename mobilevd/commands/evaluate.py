@@ -11,7 +11,8 @@ from eval.protocol import evaluate_folders
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.places import check_output_file, is_json_with
-from training.data.video import probe, read_clip
+from training.data.video import read_clip
+from training.data.video_stream import probe
 
 
 def evaluate_command(

@@ -45,6 +45,12 @@ class DataSettings(ConfigModel):
     height: int = Field(default=64, ge=8, description="height in pixels, until a stage changes it")
     width: int = Field(default=128, ge=8, description="width in pixels, until a stage changes it")
     clips_per_video: int = Field(default=2, ge=1, description="clips taken from each video")
+    min_motion: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="leave out clips that change less from frame to frame, on average, with white as 1; 0 leaves out none",
+    )
     motion_bucket_id: int = Field(default=127, ge=0, description="SVD's conditioning on the amount of motion")
     scenes: ScenesSettings = Field(default_factory=ScenesSettings, description="the procedural videos")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mobilevd.pipeline.display import Display
 from training.data.clips import Clip, ClipIndex, scan_videos
 from training.data.corpus import write_corpus
 from training.data.latents import LatentDataset, build_latents
+from training.data.split import recorded_split
 from training.data.video import read_clip
 
 
@@ -27,16 +27,19 @@ class RunClips:
     test: ClipIndex
 
 
-def _hold_out(index: ClipIndex, fraction: float, seed: int) -> tuple[ClipIndex, ClipIndex]:
-    """Split by file: all clips of a video are on one side, whichever other files there are."""
-    files = sorted(
-        {clip.path for clip in index.clips}, key=lambda p: hashlib.sha256(f"{seed}/{p.name}".encode()).digest()
-    )
-    if len(files) < 2:
-        raise UserError(f"{files[0].parent}: one usable video cannot be split into training and evaluation; add videos")
-    held = set(files[: min(len(files) - 1, max(1, round(fraction * len(files))))])
-    test = [clip for clip in index.clips if clip.path in held]
-    train = [clip for clip in index.clips if clip.path not in held]
+def _hold_out(config: RunConfig, videos: Path, index: ClipIndex) -> tuple[ClipIndex, ClipIndex]:
+    """Split by file, as the run recorded it: all clips of a video are on one side."""
+
+    def name(clip: Clip) -> str:
+        return clip.path.relative_to(videos).as_posix()
+
+    record = config.output / "data" / "split.json"
+    try:
+        split = recorded_split(record, map(name, index.clips), config.data.holdout, config.seed)
+    except UserError as error:
+        raise UserError(f"{videos}: {error}") from None
+    test = [clip for clip in index.clips if name(clip) in split.judged]
+    train = [clip for clip in index.clips if name(clip) in split.trained]
     return ClipIndex(train, index.skipped), ClipIndex(test, [])
 
 
@@ -46,7 +49,9 @@ def prepare_clips(config: RunConfig, display: Display) -> RunClips:
 
     def scan(folder: Path) -> ClipIndex:
         with display.bar(f"reading {folder.name}") as bar:
-            index = scan_videos(folder, data.num_frames, data.fps, data.clips_per_video, config.seed, bar.update)
+            index = scan_videos(
+                folder, data.num_frames, data.fps, data.clips_per_video, config.seed, bar.update, data.min_motion
+            )
         display.line(f"  {index.summary()}")
         return index
 
@@ -60,9 +65,7 @@ def prepare_clips(config: RunConfig, display: Display) -> RunClips:
     if data.videos is not None:
         index = scan(data.videos)
         train, test = (
-            (index, scan(data.reference_videos))
-            if data.reference_videos
-            else _hold_out(index, data.holdout, config.seed)
+            (index, scan(data.reference_videos)) if data.reference_videos else _hold_out(config, data.videos, index)
         )
     else:
         train = scan(write("train", data.scenes.train, data.scenes.seed + 2 * config.seed))
@@ -70,9 +73,19 @@ def prepare_clips(config: RunConfig, display: Display) -> RunClips:
     skipped = [{"file": str(s.path), "reason": s.reason} for s in (*train.skipped, *test.skipped)]
     atomic_write_json(
         config.output / "data" / "clips.json",
-        {"train_clips": len(train.clips), "test_clips": len(test.clips), "skipped": skipped},
+        {
+            "train_clips": len(train.clips),
+            "test_clips": len(test.clips),
+            "repeated_frames": {"train": _repeated(train), "test": _repeated(test)},
+            "skipped": skipped,
+        },
     )
     return RunClips(train, test)
+
+
+def _repeated(index: ClipIndex) -> float:
+    """Share of the frames that repeat the one before, over all clips."""
+    return float(np.mean([clip.motion.repeated for clip in index.clips])) if index.clips else 0.0
 
 
 def training_latents(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -125,6 +127,13 @@ class Evaluator:
                 "raise data.holdout or data.clips_per_video"
             )
         return cls(config, extractor, codec, clips, cls._sized(config, chosen))
+
+    @property
+    def reference_identity(self) -> str:
+        """SHA-256 of which clips are judged by: names of files and starts. A row judged by others is judged again."""
+        chosen = spread(self.clips.test.clips, MAX_REFERENCE_CLIPS)
+        listed = [[clip.path.name, round(clip.start_s, 3)] for clip in chosen]
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     @staticmethod
     def _sized(config: RunConfig, chosen: list[Any]) -> np.ndarray:

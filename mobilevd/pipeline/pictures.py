@@ -13,11 +13,12 @@ from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS
 from mobilevd.codecs.base import Codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.errors import UserError
+from mobilevd.folder_files import files_below
+from mobilevd.picture_files import SUFFIXES as PICTURE_SUFFIXES
 from mobilevd.pixels import read_picture, to_float
 from training.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from training.data.video import read_clip
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LIMIT = 9  # one to check the program on, the rest to calibrate it on
 SEED = 0  # seed of the noise that augments the conditioning pictures
 
@@ -26,8 +27,8 @@ def find_images(place: Path) -> list[Path]:
     """Picture and video files at `place` (one file, or a folder), sorted; UserError if there are none."""
     if place.is_file():
         return [place]
-    known = (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES)
-    found = sorted(file for file in place.rglob("*") if file.suffix.lower() in known) if place.is_dir() else []
+    known = (*PICTURE_SUFFIXES, *sorted(VIDEO_SUFFIXES))
+    found = files_below(place, known) if place.is_dir() else []
     if not found:
         what = "holds no pictures or videos" if place.is_dir() else "no such file or folder"
         raise UserError(f"{place}: {what}; give a picture, or a folder of pictures or videos ({', '.join(known)})")

@@ -149,7 +149,11 @@ def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str,
 def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
     """The entry's figures from metrics.json, or from a new evaluation if there are none of this protocol."""
     file = entry.folder / "metrics.json"
-    asked = {**config.model_dump(mode="json", include={"evaluation"})["evaluation"], "one_step": entry.one_step}
+    asked = {
+        **config.model_dump(mode="json", include={"evaluation"})["evaluation"],
+        "one_step": entry.one_step,
+        "reference_clips": evaluator.reference_identity,
+    }
     if file.is_file():
         kept = json.loads(file.read_text())
         if kept.get("asked") == asked:

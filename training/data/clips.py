@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from mobilevd.errors import UserError
-from training.data.video import VideoError, VideoInfo, probe, read_clip
+from mobilevd.folder_files import files_below
+from training.data.motion import HEIGHT, WIDTH, ClipMotion, motion_of
+from training.data.video import read_clip
+from training.data.video_stream import DamagedVideo, VideoError, VideoInfo, probe
 
 SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv "
@@ -21,32 +24,42 @@ REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip: its file and its start, in seconds from the file's first frame."""
+    """A clip: its file, its start in seconds from the file's first frame, and how much it moves."""
 
     path: Path
     start_s: float
+    motion: ClipMotion = ClipMotion(0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that gave no clip, and the reason, in one line that names it."""
+    """A file that gave no clip, or a clip that was left out, and the reason, in one line that names the file."""
 
     path: Path
     reason: str
+    start_s: float | None = None
+    """Start of the clip; None if no clip of the file is used."""
 
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """The clips of a folder, sorted by file and start, and the files that were skipped."""
+    """The clips of a folder, sorted by file and start, and what was skipped."""
 
     clips: list[Clip]
     skipped: list[Skipped]
 
     def summary(self) -> str:
-        """One line on the clips, with the files that were skipped."""
+        """One line on the clips, with what was skipped, and how many frames only repeat the one before."""
         files = len({clip.path for clip in self.clips})
         line = f"{len(self.clips)} clips from {files} videos"
-        return line + (f"; {len(self.skipped)} files skipped: {_reasons(self.skipped)}" if self.skipped else "")
+        repeating = [clip for clip in self.clips if clip.motion.repeated > 0]
+        if repeating:
+            share = sum(clip.motion.repeated for clip in self.clips) / len(self.clips)
+            line += f"; {len(repeating)} clips repeat frames ({share:.0%} of all: slower files or still pictures)"
+        for of_file, what in ((True, "files"), (False, "clips")):
+            if skipped := [item for item in self.skipped if (item.start_s is None) == of_file]:
+                line += f"; {len(skipped)} {what} skipped: {_reasons(skipped)}"
+        return line
 
 
 def _reasons(skipped: list[Skipped]) -> str:
@@ -55,17 +68,12 @@ def _reasons(skipped: list[Skipped]) -> str:
 
 
 def find_videos(folder: Path | str) -> list[Path]:
-    """All files below `folder` with a video's suffix, except hidden ones, sorted. UserError if it is no folder."""
+    """All files below `folder` with a video's suffix, as `files_below` finds them. UserError if it is no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {state}: a folder of video files was expected")
-    found = []
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            found.append(path)
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+    return files_below(folder, SUFFIXES)
 
 
 def clip_starts(info: VideoInfo, num_frames: int, fps: float, count: int, rng: np.random.Generator) -> list[float]:
@@ -91,11 +99,13 @@ def scan_videos(
     clips_per_video: int = 1,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    min_motion: float = 0.0,
 ) -> ClipIndex:
     """Find the clips of `num_frames` frames at `fps` in all videos below `folder`.
 
-    A file's clips depend on the seed and on its name in the folder alone, not on its neighbours. The last clip of each
-    file is decoded, so that a file that was cut off is found here and not in the middle of training.
+    A file's clips depend on the seed and on its name in the folder alone, not on its neighbours. Every clip is decoded, so
+    that a file that was cut off or damaged is found here and not in the middle of training, and its motion is measured;
+    clips below `min_motion` (`ClipMotion.magnitude`) are left out.
 
     Raises UserError if the folder has no video file, or none that is usable (with the reasons).
     """
@@ -117,12 +127,24 @@ def scan_videos(
                     f"{path}: too short: {info.duration_s:.2f} s ({info.num_frames} frames) where {num_frames} "
                     f"frames at {fps:g} fps span {needed_s:.2f} s"
                 )
-            read_clip(path, num_frames, fps, starts[-1], 16, 16)
-            clips += [Clip(path, start) for start in starts]
+            found = [_read(path, start, num_frames, fps, min_motion) for start in starts]
         except VideoError as error:
-            skipped.append(Skipped(path, str(error)))
+            found = [Skipped(path, str(error))]
+        clips += [item for item in found if isinstance(item, Clip)]
+        skipped += [item for item in found if isinstance(item, Skipped)]
         if progress is not None:
             progress(number + 1, len(files))
     if not clips:
         raise UserError(f"{folder}: none of its {len(files)} video files is usable: {_reasons(skipped)}")
     return ClipIndex(clips, skipped)
+
+
+def _read(path: Path, start_s: float, num_frames: int, fps: float, min_motion: float) -> Clip | Skipped:
+    try:
+        motion = motion_of(read_clip(path, num_frames, fps, start_s, HEIGHT, WIDTH))
+    except DamagedVideo as error:  # elsewhere in the file, all may be well
+        return Skipped(path, str(error), start_s)
+    if motion.magnitude < min_motion:
+        reason = f"{path}: moves by {motion.magnitude:.4f} at {start_s:.2f} s, less than data.min_motion"
+        return Skipped(path, reason, start_s)
+    return Clip(path, start_s, motion)

@@ -19,7 +19,8 @@ from mobilevd.errors import UserError
 from mobilevd.files import atomic_file
 from mobilevd.pixels import to_float
 from training.data.clips import Clip, ClipIndex
-from training.data.video import VideoError, read_clip
+from training.data.video import read_clip
+from training.data.video_stream import VideoError
 
 FORMAT = 1  # raised when the same inputs give other tensors
 TENSORS = ("latents", "first_frames", "embeddings")

@@ -212,7 +212,10 @@ def test_own_videos_take_the_place_of_the_procedural_ones(base: Path, tmp_path: 
     assert "1 files skipped" in text and "broken.mp4" in text
     assert len(results["rows"]) == 3 and not (made.output / "data" / "scenes-train").exists()
     listed = json.loads((made.output / "data" / "clips.json").read_text())
-    assert listed["train_clips"] == 3 and listed["test_clips"] == 2 and "broken.mp4" in listed["skipped"][0]["file"]
+    split = json.loads((made.output / "data" / "split.json").read_text())
+    assert sorted(split["judged"] + split["trained"]) == [f"{seed}.mp4" for seed in range(5)]
+    assert (listed["train_clips"], listed["test_clips"]) == (len(split["trained"]), len(split["judged"]))
+    assert "broken.mp4" in listed["skipped"][0]["file"] and listed["repeated_frames"] == {"train": 0.0, "test": 0.0}
     assert results["rows"][-1]["unavailable"]["host_ms"] == "not exported (export.stages is none)"
 
 

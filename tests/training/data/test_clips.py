@@ -9,8 +9,10 @@ import pytest
 
 from mobilevd.errors import UserError
 from tests.training.data.numbered import write_numbered
+from training.data import clips
 from training.data.clips import clip_starts, find_videos, scan_videos
-from training.data.video import VideoInfo, read_clip
+from training.data.video import read_clip, write_video
+from training.data.video_stream import DamagedVideo, VideoInfo
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +91,34 @@ def test_bad_folders(tmp_path):
         (tmp_path / f"{n}.mp4").touch()
     with pytest.raises(UserError, match="none of its 5 video files is usable: .*0.mp4: broken.*; and 2 more"):
         scan_videos(tmp_path, 8, 7)
+
+
+def test_repeated_frames_are_counted_and_can_be_left_out(tmp_path):
+    write_numbered(tmp_path / "moving.mp4", 30, 10)
+    write_numbered(tmp_path / "slow.mp4", 4, 1)  # 8 frames at 7 fps show two pictures
+    still = np.full((20, 32, 64, 3), 120, np.uint8)
+    write_video(tmp_path / "still.mp4", still, 10)
+    index = scan_videos(tmp_path, 8, 7)
+    repeated = {clip.path.name: clip.motion.repeated for clip in index.clips}
+    assert repeated == {"moving.mp4": 0.0, "slow.mp4": pytest.approx(6 / 7), "still.mp4": 1.0}
+    assert "2 clips repeat frames (62% of all: slower files or still pictures)" in index.summary()
+    moving = next(clip.motion.magnitude for clip in index.clips if clip.path.name == "moving.mp4")
+    left = scan_videos(tmp_path, 8, 7, min_motion=moving * 0.9)
+    assert [clip.path.name for clip in left.clips] == ["moving.mp4"]
+    assert "2 clips skipped: " in left.summary() and "still.mp4: moves by 0.0000" in left.summary()
+    with pytest.raises(UserError, match="none of its 3 video files is usable: .*less than data.min_motion"):
+        scan_videos(tmp_path, 8, 7, min_motion=0.99)
+
+
+def test_a_damaged_clip_is_left_out_and_the_others_of_its_file_stay(tmp_path, monkeypatch):
+    write_numbered(tmp_path / "a.mp4", 75, 25)
+
+    def read(path, num_frames, fps, start_s, height, width):
+        if start_s > 1:
+            raise DamagedVideo(f"{path}: damaged")
+        return read_clip(path, num_frames, fps, start_s, height, width)
+
+    monkeypatch.setattr(clips, "read_clip", read)
+    index = scan_videos(tmp_path, 8, 7, clips_per_video=4)
+    assert 0 < len(index.clips) < 4 and len(index.clips) + len(index.skipped) == 4
+    assert all(clip.start_s <= 1 for clip in index.clips) and "clips skipped: " in index.summary()

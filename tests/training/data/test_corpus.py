@@ -13,7 +13,8 @@ from training.data import corpus
 from training.data.clips import scan_videos
 from training.data.corpus import SEEDS_APART, write_corpus
 from training.data.scenes import render_scene
-from training.data.video import probe, read_clip
+from training.data.video import read_clip
+from training.data.video_stream import probe
 
 SMALL: dict[str, Any] = {"seconds": 0.5, "fps": 8, "height": 32, "width": 64}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 
 from mobilevd.errors import UserError
 from tests.training.data.numbered import HEIGHT, WIDTH, numbered_frame, read_number, write_numbered
-from training.data.video import VideoError, probe, read_clip, write_video
+from training.data.video import read_clip, write_video
+from training.data.video_stream import VideoError, probe
 
 RATES = [Fraction(10), Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60)]
 FORMATS = [
@@ -70,18 +70,6 @@ def test_a_recorded_stream_without_a_length(tmp_path):
     path = write_numbered(tmp_path / "a.mkv", 75, 25, container_options={"live": "1"}, g="20")
     assert probe(path).duration_s == pytest.approx(3.0, abs=0.05) and probe(path).num_frames in (74, 75)
     assert numbers(path, 8, 7, 1.5) == nearest(25, 8, 7, 1.5, 74)
-
-
-def test_a_phones_turned_picture_is_upright(tmp_path):
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[:32, :32] = 255  # top left as stored
-    path = write_video(tmp_path / "a.mp4", np.stack([picture] * 3), 10)
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2: turn by 90 degrees clockwise
-    data[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -1 << 16, 0)
-    path.write_bytes(data)
-    frame = read_clip(path, 1, 10, 0.0, 64, 64)[0]
-    assert frame[4:28, 36:60].min() > 240 and frame[4:28, 4:28].max() < 15  # top right as shown
 
 
 def test_variable_rate_goes_by_time_not_by_index(tmp_path):

@@ -1,0 +1,85 @@
+"""Which videos are judged by and which are trained on: a rule on names, and the record of a run that it never leaves.
+
+A video's side depends on its path in the folder, the seed and the fraction alone: not on its neighbours, on the order of
+a listing, or on the process that asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilevd.errors import UserError
+from mobilevd.files import atomic_write_json
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of videos (paths in their folder, with slashes) on either side; no name is on both."""
+
+    judged: frozenset[str]
+    trained: frozenset[str]
+
+
+def rank(name: str, seed: int) -> float:
+    """A number in [0, 1) for a name, uniform over names; below the fraction that is held out, the video is judged by."""
+    digest = hashlib.sha256(f"split/{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_names(names: Iterable[str], fraction: float, seed: int, known: Split | None = None) -> Split:
+    """Split videos by the rule; those that are known keep their side, and stay known if they are gone.
+
+    If the rule leaves a side without any of `names`, the new name that is nearest to it goes there.
+
+    Raises UserError if there is only one video, or all are known to be on one side.
+    """
+    known = known or Split(frozenset(), frozenset())
+    names = set(names)
+    if len(names) < 2:
+        raise UserError("one usable video cannot be split into training and evaluation; add videos")
+    new = sorted(names - known.judged - known.trained, key=lambda name: (rank(name, seed), name))
+    judged = known.judged | {name for name in new if rank(name, seed) < fraction}
+    trained = known.trained | {name for name in new if name not in judged}
+    if not judged & names and new:
+        judged, trained = judged | {new[0]}, trained - {new[0]}
+    elif not trained & names and new:
+        judged, trained = judged - {new[-1]}, trained | {new[-1]}
+    if not judged & names or not trained & names:
+        side = "trained on" if not judged & names else "held out for evaluation"
+        raise UserError(
+            f"all {len(names)} usable videos were {side} before in this run; add videos, or the missing ones"
+        )
+    return Split(judged, trained)
+
+
+def recorded_split(file: Path, names: Iterable[str], fraction: float, seed: int) -> Split:
+    """`split_names` with what an earlier start wrote to `file`, where the result is written, too.
+
+    Raises UserError for a record that cannot be read, or of another fraction or seed; and as `split_names`.
+    """
+    asked = {"holdout": fraction, "seed": seed}
+    known = _read(file, asked)
+    split = split_names(names, fraction, seed, known)
+    if split != known:
+        atomic_write_json(file, {**asked, "judged": sorted(split.judged), "trained": sorted(split.trained)})
+    return split
+
+
+def _read(file: Path, asked: dict[str, Any]) -> Split | None:
+    remedy = "give output=ANOTHER_FOLDER"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        sides = [frozenset(map(str, record[side])) for side in ("judged", "trained")]
+        there = {key: record[key] for key in asked}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not the record of a split ({error!r}); {remedy}") from None
+    if there != asked:
+        raise UserError(f"{file}: the videos were split with {there}, now {asked} is asked for; {remedy}")
+    return Split(*sides)
