@@ -75,7 +75,11 @@ def run(
     config: Config,
     overrides: Overrides = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration and the plan, and do nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the resolved configuration and the plan, check every stage's sizes, and do nothing.",
+        ),
     ] = False,
 ) -> None:
     """Run everything: all stages, export, measurement and the table.
@@ -87,6 +91,9 @@ def run(
     resolved = load_config(config, overrides or [])
     if dry_run:
         typer.echo(describe_plan(resolved))
+        from mobilevd.commands.dry_run import check_plan
+
+        typer.echo(check_plan(resolved))
         return
     from rich.console import Console
 

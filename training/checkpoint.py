@@ -26,14 +26,14 @@ class Progress:
     Attributes:
         step: optimizer steps done.
         skipped: steps passed over because a loss or gradient was not finite.
-        skipped_in_a_row: the same, without a good step since.
+        skipped_in_a_row: the same for each phase, without a good step of that phase since.
         plan: fingerprint of what is trained and how; another plan does not continue this checkpoint.
         history: figures logged so far.
     """
 
     step: int = 0
     skipped: int = 0
-    skipped_in_a_row: int = 0
+    skipped_in_a_row: dict[str, int] = field(default_factory=dict)
     plan: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -67,6 +67,8 @@ def load_checkpoint(
     if not (folder / "progress.json").is_file():
         return None
     progress = Progress(**json.loads((folder / "progress.json").read_text()))
+    if not isinstance(progress.skipped_in_a_row, dict):  # of a version that counted all phases together
+        progress.skipped_in_a_row = {}
     if progress.plan != plan:
         raise UserError(
             f"{folder}: this checkpoint was written with other settings; give the settings it was started with, "
@@ -74,7 +76,8 @@ def load_checkpoint(
         )
     for name, module in modules.items():
         module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-    saved = torch.load(folder / "optimizers.pt", weights_only=True)
+    # onto the CPU, not onto the device of the process that wrote it; optimizers move it to their parameters
+    saved = torch.load(folder / "optimizers.pt", weights_only=True, map_location="cpu")
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(saved[name])
-    return progress, torch.load(folder / "states.pt", weights_only=True)
+    return progress, torch.load(folder / "states.pt", weights_only=True, map_location="cpu")

@@ -31,7 +31,8 @@ from training.data.batch import BatchSource, step_generator
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
 
-MAX_SKIPPED_IN_A_ROW = 20  # this many steps without a finite loss are no accident
+MAX_SKIPPED_IN_A_ROW = 20  # this many steps of a phase without a finite loss are no accident
+LOWEST_SCALE = 1.0  # a loss scale of fp16 below which gradients do not overflow by the scale alone
 
 
 @dataclass
@@ -59,7 +60,10 @@ def _accelerator(mixed_precision: str) -> Accelerator:
     """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in precision."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)
+    accelerator = Accelerator(mixed_precision=mixed_precision)
+    if mixed_precision == "fp16" and accelerator.scaler is None:  # accelerate would train in float32, and not say so
+        raise UserError(f"training.mixed_precision=fp16: not on {accelerator.device}, only on a GPU; use bf16, or no")
+    return accelerator
 
 
 def _peak_memory_mb(device: torch.device) -> float:
@@ -112,6 +116,11 @@ class Trainer:
         self.optimizers = {n: self.accelerator.prepare_optimizer(o) for n, o in self.optimizers.items()}
         self.ema.to(self.accelerator.device)
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler of fp16, one for all phases; None in other precisions."""
+        return cast("torch.amp.GradScaler | None", self.accelerator.scaler)
+
     def _fingerprint(self, plan: Any) -> str:
         fields = {
             k: v for k, v in vars(self.settings).items() if k not in ("checkpoint_every", "log_every", "num_threads")
@@ -143,12 +152,16 @@ class Trainer:
         if found is not None:
             self.progress, states = found
             self.ema.load_state_dict(states["ema"])
+            if self.scaler is not None and "scaler" in states:
+                self.scaler.load_state_dict(states["scaler"])
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             unwrapped = {**self.modules, GENERATOR: self.accelerator.unwrap_model(self.wrapped)}
             optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
             states = {"ema": self.ema.state_dict()}
+            if self.scaler is not None:
+                states["scaler"] = self.scaler.state_dict()
             save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
         self.accelerator.wait_for_everyone()  # a launcher kills all processes when one of them ends
 
@@ -207,16 +220,21 @@ class Trainer:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if phase != GENERATOR:
             self._average_gradients(parameters)
-        norm = self.accelerator.clip_grad_norm_(parameters, settings.max_grad_norm)
-        finite = all(map(math.isfinite, total.values())) and math.isfinite(float(norm if norm is not None else 0.0))
-        finite = not self._anywhere(not finite)
-        self._count_non_finite(finite, phase, step)
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer.optimizer)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
+        loss_is_finite = not self._anywhere(not all(map(math.isfinite, total.values())))
+        finite = loss_is_finite and not self._anywhere(not math.isfinite(norm))
         if finite:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * _schedule(settings, step)
-            optimizer.step()
+            optimizer.step()  # the scaler is updated in it
             if phase == GENERATOR and settings.ema_decay > 0:
                 self.ema.step(unet.parameters())
+        elif self.scaler is not None:
+            self.scaler.update()
+        if finite or not (loss_is_finite and self._is_searching()):
+            self._count_non_finite(finite, phase, step)
         for other in self.optimizers.values():  # the adversarial generator leaves gradients in the discriminator too
             other.zero_grad(set_to_none=True)
         for transform in self.transforms:
@@ -238,16 +256,21 @@ class Trainer:
             if parameter.grad is not None:
                 parameter.grad = cast(torch.Tensor, self.accelerator.reduce(parameter.grad, "mean"))
 
+    def _is_searching(self) -> bool:
+        """True if the scaler has room to lower its scale: an overflow of gradients is then its way, and no fault."""
+        return self.scaler is not None and self.scaler.get_scale() > LOWEST_SCALE
+
     def _count_non_finite(self, finite: bool, phase: str, step: int) -> None:
-        """Count steps without a finite loss or gradient, which change nothing; too many in a row end the training."""
+        """Count a phase's steps without a finite loss or gradient, which change nothing; too many in a row are an end."""
         if finite:
-            self.progress.skipped_in_a_row = 0
+            self.progress.skipped_in_a_row[phase] = 0
             return
         self.progress.skipped += 1
-        self.progress.skipped_in_a_row += 1
-        if self.progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+        in_a_row = self.progress.skipped_in_a_row.get(phase, 0) + 1
+        self.progress.skipped_in_a_row[phase] = in_a_row
+        if in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"{self.folder}: the {phase}'s loss or gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps in a "
-                f"row, the last at step {step}; lower training.learning_rate (now {self.settings.learning_rate:g}) "
-                "or use training.mixed_precision=no"
+                f"{self.folder}: the {phase}'s loss or gradient was not finite in {in_a_row} steps in a row, the last at "
+                f"step {step}; lower training.learning_rate (now {self.settings.learning_rate:g}) or use "
+                "training.mixed_precision=no. The last checkpoint is from before, and is kept"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from mobilevd.codecs.base import Codec
 from mobilevd.codecs.tiny import CONFIG_NAME, WEIGHTS_NAME, TinyCodec
@@ -34,9 +35,28 @@ def load_codec(folder: Path | str) -> Codec:
     )
 
 
+def spatial_factor_of(folder: Path | str) -> int:
+    """Pixels per latent of the codec in `folder`, from its config alone. UserError for anything else than a codec."""
+    folder = Path(folder)
+    levels: Any = None
+    if all((folder / part).is_dir() for part in SVD_FOLDERS):
+        levels = _read(folder / "vae" / CONFIG_NAME).get("block_out_channels")
+    elif _codec_name(folder / CONFIG_NAME) == TinyCodec.name:
+        levels = _read(folder / CONFIG_NAME).get("encoder_blocks")
+    if not isinstance(levels, list) or not levels:
+        load_codec(folder)  # says what is wrong with it
+        raise UserError(f"{folder}: its config.json does not tell the levels of its encoder")
+    return 2 ** (len(levels) - 1)
+
+
 def _codec_name(config_file: Path) -> str | None:
+    return _read(config_file).get("codec")
+
+
+def _read(config_file: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if it is not there or is none."""
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config.get("codec") if isinstance(config, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -14,6 +14,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
+from mobilevd.model.weight_files import what_instead
 
 
 class SVDCodec(Codec):
@@ -90,7 +91,11 @@ class SVDCodec(Codec):
 
 def _load(model_class: Any, part: Path) -> Any:
     """Load one part strictly, from safetensors only; take the fp16 variant if there is no other."""
-    weights = [file.name for file in part.glob("*.safetensors")]
+    files = sorted(part.glob("*.safetensors"))
+    for file in files:
+        if told := what_instead(file):
+            raise UserError(f"{file}: {told}")
+    weights = [file.name for file in files]
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
     try:
         model, info = model_class.from_pretrained(

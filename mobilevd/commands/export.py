@@ -16,6 +16,7 @@ from export.mixed_precision.search import Goal
 from export.model import ExportRequest, check_bundle_folders, chosen_targets, export_model
 from mobilevd.codecs import Codec
 from mobilevd.errors import UserError
+from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.builds import run_in_build
 from mobilevd.pipeline.export_and_measure import settings_of
@@ -65,6 +66,7 @@ def export_command(
         goal = Goal(min_psnr, None if max_size_mb is None else max_size_mb * 1e6)
     read = [place for place in (model, images, codec_folder) if place is not None]
     check_bundle_folders(out, chosen_targets(targets, precision, goal), read)
+    model = model_folder(model)
     record = find_record(model)
     if record is not None and not record.one_step and not one_step:
         raise UserError(

@@ -32,6 +32,7 @@ from mobilevd.files import atomic_write_json
 from mobilevd.model.anatomy import TEMPORAL_TRANSFORMER, Block
 from mobilevd.model.checkpoint import build_model
 from mobilevd.model.flops import FlopCount, count_flops
+from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.places import check_output_file, is_json_with
 from mobilevd.transforms.funnels import Funnels
@@ -155,8 +156,7 @@ def count_model_folder(
     Raises:
         UserError: no such model, a size that it cannot run at, or no size given where the config records none.
     """
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
+    folder = model_folder(folder)
     with torch.device("meta"):
         unet = build_model(SpatioTemporalUNet, folder)
     recorded = unet.latent_size or (None, None)

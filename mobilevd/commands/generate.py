@@ -14,6 +14,7 @@ from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.sampling import frame_guidance, generate_one_step, sample_euler
 from mobilevd.diffusion.sigmas import karras_sigmas
 from mobilevd.errors import UserError
+from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.record import find_codec, find_record
 from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
@@ -56,6 +57,7 @@ def generate_command(
         fps, how = frames_per_second(checked), f"with {checked.target}, {checked.precision}"
     else:
         assert model is not None
+        model = model_folder(model)
         if (height is None) != (width is None):
             raise UserError("give --height and --width together, or neither")
         size = (height, width) if height is not None and width is not None else None

@@ -80,3 +80,14 @@ def check_divisible(height: int, width: int, multiple: int, where: str = "data")
             problems.append(f"{where}.{name}: {size} is not divisible by {multiple}; nearest valid: {sizes}")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def check_frames(num_frames: int, factor: int, where: str) -> None:
+    """Raise UserError unless `data.num_frames` is a multiple of the temporal factor; `where` tells whose it is."""
+    if num_frames % factor:
+        below = num_frames // factor * factor
+        nearest = f"{below} or {below + factor}" if below else f"{factor}"
+        raise UserError(
+            f"data.num_frames: {num_frames} is not divisible by {factor}, the temporal scale {where}; "
+            f"nearest valid: {nearest}"
+        )

@@ -45,7 +45,10 @@ class DenoiseSettings(ObjectiveSettings):
 
     kind: Literal["denoise"] = "denoise"
     conditioning_dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="chance that a clip's image condition is dropped, for guidance"
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="chance that a clip's image is dropped: latents and embedding, for guidance",
     )
 
 

@@ -28,6 +28,11 @@ class TransformSettings(ConfigModel):
         """The factor by which height and width must additionally be divisible afterwards."""
         return 1
 
+    @property
+    def frames_factor(self) -> int:
+        """The factor by which the number of frames must additionally be divisible afterwards."""
+        return 1
+
 
 class ResolutionSettings(TransformSettings):
     """Continue at another size; the weights stay, only the data changes."""
@@ -52,6 +57,10 @@ class TemporalMultiscaleSettings(TransformSettings):
     kind: Literal["temporal_multiscale"] = "temporal_multiscale"
     factor: int = Field(default=2, ge=2, description="factor by which frames are fewer inside")
     operator: ScaleOperator = Field(default="average", description="reduction of frames; not published, so a choice")
+
+    @property
+    def frames_factor(self) -> int:
+        return self.factor
 
 
 class SpatialMultiscaleSettings(TransformSettings):

@@ -60,11 +60,11 @@ class Conditions:
             torch.zeros_like(self.image_latents), torch.zeros_like(self.image_embedding), self.added_time_ids
         )
 
-    def drop(self, keep_latents: Tensor, keep_embedding: Tensor) -> Conditions:
-        """Zero the image latents or the embedding of single clips: (B,) masks of 0 and 1, for guidance training."""
+    def drop(self, keep: Tensor) -> Conditions:
+        """`unconditional` for the clips whose `keep` (B,) is 0, and as they are where it is 1: for guidance training."""
         return Conditions(
-            self.image_latents * keep_latents[:, None, None, None],
-            self.image_embedding * keep_embedding[:, None, None],
+            self.image_latents * keep[:, None, None, None],
+            self.image_embedding * keep[:, None, None],
             self.added_time_ids,
         )
 

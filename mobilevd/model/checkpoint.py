@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
 from mobilevd.model.config_values import check_values
+from mobilevd.model.model_place import model_folder
 from mobilevd.model.sampling_record import FILE as SAMPLING_RECORD
 from mobilevd.model.sampling_record import SamplingRecord, write_record
+from mobilevd.model.weight_files import WEIGHTS, read_tensors, weight_files
 from mobilevd.places import is_json_with, only_with_config
 
-WEIGHTS = "diffusion_pytorch_model"
 SVD_CLASS = "UNetSpatioTemporalConditionModel"
 _WEIGHT_FILES = (f"{WEIGHTS}*.safetensors", f"{WEIGHTS}*.index.json")
 MODEL_FILES = only_with_config(
     is_json_with("temporal_scale"), "config.json", SAMPLING_RECORD, "training.json", *_WEIGHT_FILES
 )
 """What is no model's of this package, in a folder to write one to."""
+AVERAGING_KEYS = frozenset(
+    {"decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup", "inv_gamma", "power"}
+)
+"""What diffusers' EMAModel adds to the config of a model that it saves."""
 OUR_KEYS = {
     "cross_attention": "full",
     "temporal_scale": 1,
@@ -41,68 +44,24 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The model folder's config.json without diffusers' own keys; UserError if it is missing or not a JSON object."""
-    path = folder / "config.json"
+    """The config.json in a model folder (`model_folder`), without what averaging put there.
+
+    Raises UserError if it is missing or not a JSON object.
+    """
+    path = model_folder(folder) / "config.json"
     try:
         config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder}: no config.json; a model folder holds config.json and {WEIGHTS}.safetensors"
-        ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a model config (a JSON object was expected)")
-    return config
-
-
-def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
-    """The safetensors files of a model folder: one, or the shards that its index names.
-
-    Without a `variant` the plain files are taken, or those of the only variant there is (SVD's "fp16").
-    """
-    infixes = [f".{variant}"] if variant else ["", ".fp16"]
-    for infix in infixes:
-        single = folder / f"{WEIGHTS}{infix}.safetensors"
-        if single.is_file():
-            return [single]
-        index = folder / f"{WEIGHTS}.safetensors.index{infix}.json"
-        if index.is_file():
-            names = _shards(index)
-            for name in names:
-                if Path(name).name != name:
-                    raise UserError(f"{index}: the shard {name!r} does not lie in the model folder")
-                if not (folder / name).is_file():
-                    raise UserError(f"{index}: the shard {name} is missing from {folder}")
-            return [folder / name for name in names]
-    raise UserError(f"{folder}: no weights; {WEIGHTS}{infixes[0]}.safetensors (or its shards) was expected")
-
-
-def _shards(index: Path) -> list[str]:
-    """The names of the shards, as an index file lists them."""
-    try:
-        named: list[Any] = list(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, TypeError, KeyError, AttributeError):
-        named = []
-    if not named or not all(isinstance(name, str) for name in named):
-        raise UserError(f"{index}: not an index of shards (a JSON object with a weight_map of tensors to file names)")
-    return sorted(set(named))
-
-
-def _tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 (not a dict)
-                    yield key, opened.get_tensor(key)
-        except SafetensorError as error:
-            raise UserError(f"{file}: not a complete safetensors file ({error})") from None
+    return {key: value for key, value in config.items() if key not in AVERAGING_KEYS}
 
 
 def load_strict(model: nn.Module, files: list[Path], where: Path) -> None:
-    """Copy tensors from safetensors files into `model`; names and shapes must agree exactly.
+    """Copy tensors from files of weights into `model`; names and shapes must agree exactly.
 
     A 3x1x1 convolution weight (rank 5) fits our (3, 1) one (rank 4): its last axis is dropped.
 
@@ -110,12 +69,11 @@ def load_strict(model: nn.Module, files: list[Path], where: Path) -> None:
         UserError: the first mismatching tensor (in the model's order), with both shapes.
     """
     state = model.state_dict()
-    found: dict[str, Tensor] = {}
-    for name, tensor in _tensors(files):
+    found = read_tensors(files)
+    for name, tensor in found.items():
         wanted = state.get(name)
         if wanted is not None and tensor.ndim == 5 and wanted.ndim == 4 and tensor.shape[-1] == 1:
-            tensor = tensor.squeeze(-1)
-        found[name] = tensor
+            found[name] = tensor.squeeze(-1)
     for name, wanted in state.items():
         if name not in found:
             raise UserError(
@@ -141,8 +99,7 @@ def build_model(cls: type[Model], folder: Path) -> Model:
 
     Raises UserError for a missing folder or config, a config of another class, unknown config keys.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such model folder")
+    folder = model_folder(folder)
     config = read_config(folder)
     class_name = config.get("_class_name", cls.__name__)
     if class_name not in (cls.__name__, SVD_CLASS):
@@ -168,6 +125,7 @@ def load_model_folder(
 
     Raises UserError for a missing folder or file, a config of another class, unknown config keys, tensors that differ.
     """
+    folder = model_folder(folder)
     model = build_model(cls, folder)
     load_strict(model, weight_files(folder, variant), folder)
     if torch_dtype is not None:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mobilevd.codecs.base import Codec
-from mobilevd.config.load import check_divisible
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
-from mobilevd.model.checkpoint import read_config, weight_files
-from mobilevd.model.unet import size_multiple
+from mobilevd.model.checkpoint import read_config
+from mobilevd.model.model_place import model_folder
+from mobilevd.model.weight_files import weight_files
 from mobilevd.temporary import is_temporary
+from mobilevd.transforms.rehearsal import stage_sizes
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,12 @@ def _fingerprint(*parts: Any) -> str:
 def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     """Return all rows of a run, in order, after checking that every stage's size fits codec and UNet.
 
-    Raises UserError for a base folder that is no model, or a size that does not divide.
+    Raises UserError for a base folder that is no model, or a size or number of frames that does not divide.
     """
     base_config = read_config(config.base.model)
-    weights = [sha256_file(file) for file in weight_files(config.base.model)]
-    multiple = codec.spatial_factor * size_multiple(base_config)
-    height, width = config.data.height, config.data.width
-    check_divisible(height, width, multiple, "data")
+    weights = [sha256_file(file) for file in weight_files(model_folder(config.base.model))]
+    sizes = stage_sizes(config, base_config, codec.spatial_factor)
+    height, width = sizes[0]
     # the amount and kind of the training data, but not the evaluation or measurement
     data = config.data.model_dump(mode="json")
     fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
@@ -114,10 +114,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     )
     entries, previous = [base, one_step], base
     for number, stage in enumerate(config.stages, start=1):
-        for i, transform in enumerate(stage.transforms):
-            height, width = transform.size_after(height, width)
-            multiple *= transform.size_factor
-            check_divisible(height, width, multiple, f"stages.{stage.name}.transforms.{i}")
+        height, width = sizes[number]
         training = stage.training.model_dump(exclude={"checkpoint_every", "log_every", "num_threads"})
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
         fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)

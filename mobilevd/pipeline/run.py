@@ -22,6 +22,7 @@ from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
+from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.folder_lock import hold_folder
 from mobilevd.model.unet import SpatioTemporalUNet
@@ -33,6 +34,7 @@ from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
 from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.train import train_entry
+from mobilevd.transforms.rehearsal import rehearse_stages
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
@@ -42,7 +44,7 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
     started = time.perf_counter()
     processes, display, codec = _begin(config, console)
     entries = plan_entries(config, codec)
-    SpatioTemporalUNet.from_pretrained(config.base.model)  # report a wrong checkpoint before the work, not after
+    _check_before_work(config, codec)
     done = _finished_results(config, entries)
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
@@ -64,11 +66,25 @@ def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Di
     return processes, display, load_codec(config.base.codec).to(processes.device)
 
 
+def _check_before_work(config: RunConfig, codec: Codec) -> None:
+    """Raise UserError for a wrong checkpoint, a codec of another model, or a stage that cannot be."""
+    unet = SpatioTemporalUNet.from_pretrained(config.base.model)
+    for what, ours, theirs in (
+        ("an image embedding of width", codec.embedding_dim, unet.context_dim),
+        ("latents of channels", codec.latent_channels, unet.latent_channels),
+    ):
+        if ours != theirs:
+            raise UserError(f"base.codec: {config.base.codec} gives {what} {ours}, base.model wants {theirs}")
+    del unet
+    rehearse_stages(config, config.base.model, codec.spatial_factor)
+
+
 def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
     """Train one stage, whose predecessors must be there; return its model folder."""
     find_stage(config, name)
     processes, display, codec = _begin(config, console)
     entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
+    _check_before_work(config, codec)
     with hold_run_folder(config.output, processes):
         with processes.main_process_first():
             clips = prepare_clips(config, display)

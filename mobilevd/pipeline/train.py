@@ -23,7 +23,7 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.transforms import Transform, make_transform
-from mobilevd.transforms.resolution import record_latent_size
+from mobilevd.transforms.resolution import record_size
 from training.checkpoint import FILES as CHECKPOINT_FILES
 from training.data.batch import BatchSource
 from training.loop import Report, Trainer
@@ -50,6 +50,8 @@ def train_entry(
     torch.manual_seed(config.seed * 1_000_003 + zlib.crc32(entry.name.encode()))
     transforms = [make_transform(settings) for settings in stage.transforms]
     unet = SpatioTemporalUNet.from_pretrained(entry.previous.model)
+    size = config.data.num_frames, *codec.latent_size(entry.height, entry.width)
+    record_size(unet, *size)
     for transform in transforms:
         unet = transform.begin(unet)
     if stage.objective.trains and stage.training.steps > 0:
@@ -57,7 +59,7 @@ def train_entry(
     if processes.is_main_process:
         for transform in reversed(transforms):
             unet = transform.finish(unet)
-        record_latent_size(unet, *codec.latent_size(entry.height, entry.width))
+        record_size(unet, *size)
         save_model_folder(unet, entry.model, record_of(config, entry))
         remove_own_folder(entry.folder / "checkpoint", *CHECKPOINT_FILES)  # the model is there: no need to resume
     processes.wait_for_everyone()

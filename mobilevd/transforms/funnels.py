@@ -128,6 +128,8 @@ def unmixed_basis(narrow: Tensor, widen: Tensor) -> tuple[Tensor, Tensor, Tensor
         `narrow` is singular.
     """
     rank = narrow.shape[0]
+    if narrow.is_meta:  # no values to choose by
+        return narrow, widen, torch.arange(rank, device=narrow.device)
     rest, picked = narrow.clone(), []
     for _ in range(rank):  # QR with column pivoting: always the column with the largest remainder
         best = int(rest.square().sum(0).argmax())

@@ -11,14 +11,14 @@ class Resolution(Transform[ResolutionSettings]):
     """Work at `height` x `width` pixels from this stage on.
 
     The model is as it was. The codec determines the number of pixels per latent, so the caller records the size in
-    latents with `record_latent_size`; `mobilevd flops --model` counts at that size.
+    latents with `record_size`; `mobilevd flops --model` counts at that size.
     """
 
 
-def record_latent_size(unet: SpatioTemporalUNet, height: int, width: int) -> None:
-    """Write the working size, in latents, into the model's config as `sample_size`: [height, width].
+def record_size(unet: SpatioTemporalUNet, num_frames: int, height: int, width: int) -> None:
+    """Write the number of frames and the working size, in latents, into the model's config.
 
-    Raises UserError if the UNet cannot run at that size.
+    They stand as `num_frames` and as `sample_size`: [height, width]. Raises UserError if the UNet cannot run at that size.
     """
-    unet.check_size(unet.num_frames, height, width)
-    unet.register_to_config(sample_size=[height, width])
+    unet.check_size(num_frames, height, width)
+    unet.register_to_config(num_frames=num_frames, sample_size=[height, width])

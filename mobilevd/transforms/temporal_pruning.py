@@ -100,6 +100,8 @@ class TemporalPruning(Transform[TemporalPruningSettings]):
             raise RuntimeError("temporal pruning: the model has no gates; call begin() first")
         names = unet.temporal_block_names()
         count = self.blocks_to_keep(len(names))
+        if importance.is_meta:  # no values to choose by
+            importance = torch.ones(len(names), device="cpu")
         # stable: of equally important blocks the earlier ones stay
         order = torch.argsort(importance.detach().float().cpu(), descending=True, stable=True)[:count].tolist()
         return keep_temporal_blocks(unet, [names[i] for i in sorted(order)])

@@ -5,11 +5,17 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
+from mobilevd.config.objectives import DenoiseSettings
+from mobilevd.config.schema import DiffusionSettings
+from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.errors import UserError
-from tests.training.helpers import clips, denoise, small_unet, source, train_settings, trainer
+from tests.training.helpers import adversarial, clips, denoise, small_unet, source, train_settings, trainer
 from training.data.batch import step_generator
 from training.loop import Report, Trainer
+from training.objectives.base import TrainingContext
+from training.objectives.denoise import Denoise
 
 
 def test_denoising_loss_falls(tmp_path: Path) -> None:
@@ -110,3 +116,122 @@ def test_batches_are_a_function_of_the_numbers_alone() -> None:
     assert not torch.equal(a.conditions.image_latents, other.conditions.image_latents)
     assert a.conditions.added_time_ids[:, :2].tolist() == [[6.0, 127.0]] * 3
     assert clips().latents.shape[1:] == a.latents.shape[1:]
+
+
+class NaNInOnePhase:
+    """The adversarial objective, one phase of which never has a finite loss."""
+
+    def __init__(self, phase: str) -> None:
+        self.inner, self.phase = adversarial(small_unet()), phase
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def loss(self, phase: str, unet: Any, batch: Any, generator: Any) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, figures = self.inner.loss(phase, unet, batch, generator)
+        return (loss * float("nan"), {key: float("nan") for key in figures}) if phase == self.phase else (loss, figures)
+
+
+@pytest.mark.parametrize("phase", ["generator", "discriminator"])
+def test_the_finite_turns_of_another_phase_do_not_hide_one_that_never_is(tmp_path: Path, phase: str) -> None:
+    settings = train_settings(steps=99, checkpoint_every=5)
+    made = Trainer(small_unet(), NaNInOnePhase(phase), (), source(), settings, tmp_path, 0)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"the {phase}'s loss or gradient was not finite in 20 steps in a row"):
+        made.run()
+    assert made.progress.step < 25 and (tmp_path / "checkpoint" / "progress.json").is_file()
+    again = Trainer(small_unet(), NaNInOnePhase(phase), (), source(), settings, tmp_path, 0)  # type: ignore[arg-type]
+    assert again.progress.skipped_in_a_row[phase] >= 15, "counted on from the checkpoint"
+    with pytest.raises(UserError, match="in 20 steps in a row"):
+        again.run()
+
+
+class Scaled:
+    """An accelerator of fp16 as far as gradients go: it scales losses, in the arithmetic of the CPU."""
+
+    def __init__(self, scale: float) -> None:
+        self.inner = Accelerator(cpu=True)
+        self.inner.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def scaled_trainer(folder: Path, objective: str, scale: float, **changes: Any) -> Trainer:
+    unet = small_unet()
+    made = adversarial(unet) if objective == "adversarial" else denoise()
+    if scale > 1e30:  # gradients near 1, so that the largest scale makes them overflow
+        inner = made.loss
+        made.loss = lambda *a: (lambda loss, figures: (loss * 2.0**10, figures))(*inner(*a))  # type: ignore[method-assign]
+    settings = train_settings(**changes)
+    return Trainer(unet, made, (), source(), settings, folder, 3, accelerator=Scaled(scale))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("objective", ["denoise", "adversarial"])
+def test_overflows_of_scaled_gradients_are_survived(tmp_path: Path, objective: str) -> None:
+    """2^136 times a gradient is infinite: the scale falls by halves, one turn each, until steps are taken again."""
+    made = scaled_trainer(tmp_path, objective, 2.0**126, steps=25, ema_decay=0.0)
+    before = {name: [p.detach().clone() for p in module.parameters()] for name, module in made.modules.items()}
+    made.run()
+    assert made.scaler is not None and 1 < made.scaler.get_scale() < 2.0**126
+    assert made.progress.skipped == 0, "what the scaler does is no fault"
+    for name, module in made.modules.items():
+        after = [p for p in module.parameters() if p.requires_grad]
+        assert any(not torch.equal(a, b) for a, b in zip(before[name], after, strict=True))
+        assert all(bool(p.isfinite().all()) for p in after)
+
+
+def test_scaled_gradients_give_the_weights_of_unscaled_ones(tmp_path: Path) -> None:
+    """A power of two changes no digit, and the clipping sees what it sees without."""
+    plain = trainer(tmp_path / "plain", "adversarial", steps=4, max_grad_norm=0.1).run()
+    scaled = scaled_trainer(tmp_path / "scaled", "adversarial", 1024.0, steps=4, max_grad_norm=0.1).run()
+    for ours, theirs in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_the_scale_is_kept_over_an_interruption(tmp_path: Path) -> None:
+    made = scaled_trainer(tmp_path, "denoise", 2.0**126, steps=6, checkpoint_every=3)
+    made.run()
+    again = scaled_trainer(tmp_path, "denoise", 2.0**126, steps=6, checkpoint_every=3)
+    assert again.progress.step == 3 and again.scaler is not None and again.scaler.get_scale() == 2.0**123
+
+
+def test_a_scale_that_has_nowhere_to_fall_is_an_end(tmp_path: Path) -> None:
+    made = scaled_trainer(tmp_path, "denoise", 4.0, steps=99)
+    made.objective.loss = lambda *_: (sum(p.sum() for p in made.unet.parameters()) * 1e38 * 1e38, {"loss": 0.0})  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="not finite in 20 steps in a row"):
+        made.run()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="training.mixed_precision=fp16: not on cpu.*; use bf16, or no"):
+        trainer(tmp_path, mixed_precision="fp16")
+
+
+def test_checkpoints_are_loaded_onto_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every process would take up memory of the device that the first one wrote from."""
+    trainer(tmp_path, steps=3, checkpoint_every=2).run()
+    places: list[Any] = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: places.append(k.get("map_location")) or load(*a, **k))
+    trainer(tmp_path, steps=3, checkpoint_every=2)
+    assert places == ["cpu", "cpu"]
+
+
+def test_what_guidance_compares_with_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `conditioning_dropout` of all clips the image latents and the embedding are zero, always both."""
+    seen: list[tuple[bool, bool]] = []
+
+    def spy(network: Any, x: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        latents, embeddings = conditions.image_latents.flatten(1), conditions.image_embedding.flatten(1)
+        seen.extend(zip((latents == 0).all(1).tolist(), (embeddings == 0).all(1).tolist(), strict=True))
+        return x
+
+    monkeypatch.setattr("training.objectives.denoise.denoise", spy)
+    objective = Denoise(DenoiseSettings(conditioning_dropout=0.25), TrainingContext(DiffusionSettings(), 8))
+    for step in range(100):
+        generator = step_generator(step)
+        objective.loss("generator", small_unet, source().draw(20, generator), generator)  # type: ignore[arg-type]
+    assert all(latents == embedding for latents, embedding in seen)
+    share = sum(latents for latents, _ in seen) / len(seen)
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / len(seen)) ** 0.5

@@ -15,8 +15,8 @@ from training.objectives.base import Objective, TrainingContext
 class Denoise(Objective):
     """E[ (1+s^2)/s^2 |D(x0 + s n; s) - x0|^2 ], ln s ~ N(p_mean, p_std^2), conditions dropped now and then.
 
-    p_mean and p_std are the run's (SVD: 0.7 and 1.6). With probability `conditioning_dropout` (SVD: 0.1) the image
-    latents and, independently, the embedding are replaced by zeros, the unconditional input of guidance.
+    p_mean and p_std are the run's (SVD: 0.7 and 1.6). With probability `conditioning_dropout` (SVD: 0.1) the image latents
+    and the embedding of a clip are replaced by zeros, both together: the unconditional input that guidance compares with.
     """
 
     settings_class = DenoiseSettings
@@ -32,8 +32,8 @@ class Denoise(Objective):
         count = x0.shape[0]
         sigma = lognormal_sigmas(count, self.p_mean, self.p_std, generator).to(x0.device)
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        keep = (torch.rand(2, count, generator=generator) >= self.conditioning_dropout).float().to(x0.device)
-        conditions = batch.conditions.drop(keep[0], keep[1])
+        keep = (torch.rand(count, generator=generator) >= self.conditioning_dropout).float().to(x0.device)
+        conditions = batch.conditions.drop(keep)
         estimate = denoise(unet, x0 + sigma[:, None, None, None, None] * noise, sigma, conditions)
         error = (estimate - x0).float().pow(2).mean((1, 2, 3, 4))
         loss = (loss_weight(sigma) * error).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any, cast
 
 import numpy as np
@@ -117,3 +118,11 @@ def test_a_broken_part_is_named(folder, tmp_path):
     (tmp_path / "vae").mkdir()
     with pytest.raises(UserError, match="vae: not a AutoencoderKLTemporalDecoder"):
         load_codec(tmp_path)
+
+
+def test_a_pointer_in_place_of_weights_is_told(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "svd")
+    file = next((tmp_path / "svd" / "vae").glob("*.safetensors"))
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3049435868\n")
+    with pytest.raises(UserError, match=f"{file.name}: a pointer of Git LFS .* run `git lfs pull`"):
+        SVDCodec.from_pretrained(tmp_path / "svd")

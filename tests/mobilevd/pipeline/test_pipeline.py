@@ -64,7 +64,8 @@ STAGES = [
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    unet = SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=96))
+    # of 25 frames, as SVD-XT: the run's own number holds in every stage
+    unet = SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=96, num_frames=25))
     folder = tmp_path_factory.mktemp("base")
     unet.save_pretrained(folder)
     return folder
@@ -150,6 +151,7 @@ def test_every_row_leaves_a_video_a_sheet_and_a_model(finished: tuple[RunConfig,
     assert (
         unet.config["sample_size"] == [4, 8] and not unet.config["live_funnels"] and not unet.config["temporal_gates"]
     )
+    assert unet.num_frames == 4
     assert results["rows"][-1]["parameters"] == sum(p.numel() for p in unet.parameters())
 
 
@@ -222,6 +224,11 @@ def test_own_videos_take_the_place_of_the_procedural_ones(base: Path, tmp_path: 
 def test_bad_input_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.height: 30 is not divisible by 8; nearest valid: 24 or 32"):
         pipeline.run(config(base, tmp_path / "a", "data.height=30"), Console(quiet=True))
+    frames = (
+        r"data\.num_frames: 7 is not divisible by 2, .* stages\.compressed\.transforms\.0 .*; nearest valid: 6 or 8"
+    )
+    with pytest.raises(UserError, match=frames):
+        pipeline.run(config(base, tmp_path / "a", "data.num_frames=7"), Console(quiet=True))
     with pytest.raises(UserError, match=r"stages\.small\.transforms\.0\.width: 36 is not divisible by 8"):
         pipeline.run(config(base, tmp_path / "b", "stages.small.transforms.0.width=36"), Console(quiet=True))
     (tmp_path / "empty").mkdir()
@@ -265,6 +272,16 @@ def test_a_base_of_another_architecture_names_the_first_tensor(base: Path, tmp_p
     (wrong / "config.json").write_text(json.dumps({**text, "cross_attention_dim": 64}))
     with pytest.raises(UserError, match=r"attn2\.to_k\.weight has shape \(32, 96\), its config says \(32, 64\)"):
         pipeline.run(config(wrong, tmp_path), Console(quiet=True))
+
+
+def test_a_codec_of_another_model_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SpatioTemporalUNet(**small_config(num_attention_heads=2, cross_attention_dim=64)).save_pretrained(
+        tmp_path / "other"
+    )
+    with pytest.raises(UserError, match=r"base\.codec: .* an image embedding of width 96, base\.model wants 64"):
+        pipeline.run(config(tmp_path / "other", tmp_path), Console(quiet=True))
+    assert not (tmp_path / "run").exists()
 
 
 def test_killed_in_the_middle_the_same_command_ends_with_the_same_weights(

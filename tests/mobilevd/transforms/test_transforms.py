@@ -13,7 +13,7 @@ from mobilevd.config.transforms import FunnelsSettings, TransformSettings
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import TRANSFORMS, make_transform
-from mobilevd.transforms.resolution import record_latent_size
+from mobilevd.transforms.resolution import record_size
 from tests.mobilevd.transforms.specs import ANY, transform_of
 from tests.mobilevd.unets import inputs, relative_error, run, small_unet
 
@@ -117,12 +117,12 @@ def test_wrong_settings_are_refused_before_there_is_a_transform(spec: dict[str, 
 def test_the_working_size_is_recorded_in_the_config(tmp_path: Path) -> None:
     unet = small_unet()
     assert unet.latent_size is None
-    record_latent_size(unet, 6, 10)
+    record_size(unet, 4, 6, 10)
     unet.save_pretrained(tmp_path)
     assert SpatioTemporalUNet.from_pretrained(tmp_path).latent_size == (6, 10)
     assert small_unet(sample_size=96).latent_size == (96, 96)
     with pytest.raises(UserError, match="latents of 5x10"):
-        record_latent_size(unet, 5, 10)
+        record_size(unet, 4, 5, 10)
 
 
 def test_only_the_importance_has_its_own_learning_rate() -> None:
