@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from device_runner.errors import RunnerError
 from mobilevd.errors import UserError
@@ -29,6 +29,24 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nstopped; give the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+class WithLists(TyperCommand):
+    """A command whose repeatable options take several values after one name: `--baseline A B`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        lists = {name for each in self.params if each.multiple for name in each.opts if name.startswith("--")}
+        spread: list[str] = []
+        name, values = "", 0
+        for word in args:
+            if word.startswith("-"):
+                name, values = word, 0
+            elif name in lists:
+                values += 1
+                if values > 1:
+                    spread.append(name)
+            spread.append(word)
+        return super().parse_args(ctx, spread)
 
 
 def _hush() -> None:
@@ -364,23 +382,39 @@ def bench(
         raise typer.Exit(code)
 
 
-@app.command()
+@app.command(cls=WithLists)
 def compare(
-    before: Annotated[
-        Path, typer.Argument(help="Result of `mobilevd bench --json`, before the change.", metavar="A.json")
-    ],
-    after: Annotated[Path, typer.Argument(help="Result after the change.", metavar="B.json")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Two results of `mobilevd bench --json`: before the change, and after.", metavar="A.json B.json"
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[Path] | None, typer.Option(help="Results of several runs before the change.", metavar="A.json ...")
+    ] = None,
+    candidate: Annotated[
+        list[Path] | None, typer.Option(help="Results of several runs after it.", metavar="B.json ...")
+    ] = None,
     threshold: Annotated[str, typer.Option(help="Smallest slowdown that counts as a regression.")] = "5%",
     different_devices: Annotated[
         bool, typer.Option("--different-devices", help="Compare results of different devices.")
     ] = False,
     json: Json = None,
 ) -> None:
-    """Compare two results by their raw samples. The exit code is 1 if B is slower than A."""
+    """Compare results by their raw samples, or several runs a side by the spread between them.
+
+    Exit codes: 0 nothing became slower, 1 something did, 2 a mistake in the command, 3 too few samples to tell.
+    """
     from mobilevd.commands.compare import compare_files
 
-    if compare_files(before, after, threshold, different_devices, json):
-        raise typer.Exit(1)
+    before, after = baseline or [], candidate or []
+    if files:
+        if before or after or len(files) != 2:
+            raise UserError("compare takes two results, A.json B.json, or --baseline A... and --candidate B...")
+        before, after = files[:1], files[1:]
+    if code := compare_files(before, after, threshold, different_devices, json):
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from device_runner.protocol.statistics import knows_median
 from device_runner.results.wording import device_title, figure_title, protocol_title
 
 COLOURS = 6
@@ -58,6 +59,7 @@ def _bars(group: list[tuple[int, Mapping[str, Any]]], devices: list[str]) -> lis
 
 def _bar(index: int, measurement: Mapping[str, Any], devices: list[str], full: float, name_runner: bool) -> Bar:
     summary = measurement["summary"] or {}
+    interval = summary if summary and knows_median(summary) else {}
 
     def share(value: float | None) -> float | None:
         return None if value is None else round(min(100 * value / full, 100), 2)
@@ -71,8 +73,8 @@ def _bar(index: int, measurement: Mapping[str, Any], devices: list[str], full: f
         told=figure_title(measurement),
         colour=devices.index(title) % COLOURS + 1,
         middle=share(_middle(summary)),
-        low=share(summary.get("median_ci_low")),
-        high=share(summary.get("median_ci_high")),
+        low=share(interval.get("median_ci_low")),
+        high=share(interval.get("median_ci_high")),
         p90=share(summary.get("p90")),
         warned=bool(measurement["warnings"]),
     )

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.protocol.correlation import effective_samples
 from device_runner.results.pairing import Measured, device_identity, title
-from device_runner.results.resampling import serial_correlation
 from device_runner.results.wording import measurement_title
 
 IRRELEVANT_SETTINGS = {"name", "timeout_s", "gate_timeout_s"}
 """Settings of the protocol that change no sample."""
 LATER_SETTINGS = {"weight_cache": "off"}
 """Settings that older results do not have, with the value that they were measured at."""
-CORRELATED = 0.3
-"""Serial correlation from which a remark is made. Of equal programs, 20 samples with 10 % noise each, this many are
-called regressions: 0.1 % where samples are independent, 1 % at a correlation of 0.3, 4 % at 0.5, 9 % at 0.7."""
+WORTH_A_REMARK = 0.4
+"""Share of independent samples below which a remark is made: neighbours then correlate by 0.4 and more."""
 LEAST_FOR_CORRELATION = 10
 DEVICE_FACTS = ("cpu", "logical_cores", "usable_cores", "system", "kernel", "fingerprint")
 """Facts whose differences are noted; an update of the system changes the last three, and may change every latency."""
@@ -81,12 +79,9 @@ def remarks(a: Measured, b: Measured) -> Iterator[str]:
     for side, each in (("A", a), ("B", b)):
         for warning in each["warnings"]:
             yield f"{side}: {warning}"
-        n, correlation = len(each["samples_ms"]), serial_correlation(each["samples_ms"])
-        if n >= LEAST_FOR_CORRELATION and correlation > CORRELATED and correlation > 2 / math.sqrt(n):
-            yield (
-                f"{side}: neighbouring samples are alike (correlation {correlation:.2f}), so two runs differ by more "
-                "than p and the interval know"
-            )
+        n, worth = len(each["samples_ms"]), effective_samples(each["samples_ms"])
+        if n >= LEAST_FOR_CORRELATION and worth < n * WORTH_A_REMARK:
+            yield f"{side}: neighbouring samples are alike: the {n} are worth {worth:.0f} independent ones"
     for key in ("governors", "charging"):
         one, other = _told(a["state_before"].get(key)), _told(b["state_before"].get(key))
         if one and other and one != other:

@@ -1,33 +1,33 @@
-"""Tests whether one report is slower than another, from the raw samples of both."""
+"""Tests whether one report, or several, are slower than others, from the raw samples of all."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.protocol.correlation import effective_samples
 from device_runner.protocol.statistics import percentile
 from device_runner.results.comparable import check_comparable, remarks
-from device_runner.results.pairing import pair_up, title
+from device_runner.results.pairing import Measured, pair_up, title
 from device_runner.results.resampling import RESAMPLES, ratio_interval
-from device_runner.results.terminal import cell, new_table, print_line
-from device_runner.results.wording import bundle_title, milliseconds
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from device_runner.results.runs import ASSUMED_SPREAD as SPREAD
+from device_runner.results.runs import IfRunsVary, between_runs, widened
+from device_runner.results.significance import mann_whitney_p, too_few
+from device_runner.results.wording import bundle_title
 
 THRESHOLD = 0.05
 """Relative change that counts; MLPerf calls a measurement repeatable if it repeats within 5 %."""
 ALPHA = 0.01
-REGRESSION, IMPROVEMENT, SAME, UNDECIDED = "regression", "improvement", "same", "undecided"
-_STYLES = {REGRESSION: "bold red", IMPROVEMENT: "green", SAME: "", UNDECIDED: "yellow"}
+REGRESSION, IMPROVEMENT, SAME, UNDECIDED, TOO_FEW = "regression", "improvement", "same", "undecided", "too few"
+VERDICTS = (REGRESSION, IMPROVEMENT, SAME, UNDECIDED, TOO_FEW)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One program of one bundle on one device, measured twice. Times are in milliseconds."""
+    """One program of one bundle on one device, measured on both sides. Times are in milliseconds."""
 
     bundle: str
     """Name, target and precision of the first report's bundle; the fields `..._b` are those of the second."""
@@ -42,16 +42,27 @@ class Pair:
     figure: str
     a_ms: float
     b_ms: float
+    """The figures; of several runs, their geometric mean."""
     ratio: float
     """Ratio b / a; above 1 the second report is slower."""
-    ratio_low: float
-    ratio_high: float
-    """Upper end of the bootstrap interval of `ratio`, at confidence 1 - alpha; `ratio_low` is the lower end."""
-    p_value: float
-    """p of the two-sided Mann-Whitney test."""
+    ratio_low: float | None
+    ratio_high: float | None
+    """Upper end of the interval of `ratio`, at confidence 1 - alpha; `ratio_low` is the lower end. None if too few samples
+    allow none."""
+    p_value: float | None
+    """Two-sided p: of the Mann-Whitney test of the samples, or of Student's t test of several runs."""
     samples: tuple[int, int]
+    effective_samples: tuple[float, float]
+    """The number of independent samples that those of one run (the first) are worth."""
+    runs: tuple[int, int]
+    spread_between_runs: float | None
+    """Standard deviation between runs of one side, as a share; None for one run a side."""
+    if_runs_vary: IfRunsVary | None
+    """For one run a side: what an assumed spread between runs would do to the verdict."""
     verdict: str
-    """Outcome: `regression`, `improvement`, `same` or `undecided`."""
+    """Outcome: `regression`, `improvement`, `same`, `undecided`, or `too few` (samples to tell anything)."""
+    reason: str | None
+    """Why there are too few."""
     remarks: tuple[str, ...]
     """Warnings of either side, and differences between them."""
 
@@ -65,7 +76,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of two reports, and the measurements without a counterpart."""
+    """All pairs of two sides, and the measurements without a counterpart."""
 
     pairs: tuple[Pair, ...]
     only_in_a: tuple[str, ...]
@@ -78,41 +89,52 @@ class Comparison:
         """True if any pair became slower than the threshold allows."""
         return any(pair.verdict == REGRESSION for pair in self.pairs)
 
+    @property
+    def inconclusive(self) -> bool:
+        """True if any pair has too few samples to tell anything."""
+        return any(pair.verdict == TOO_FEW for pair in self.pairs)
+
     def to_json(self) -> dict[str, Any]:
         """The whole comparison, ready for `json.dump`."""
-        return {"kind": "mobilevd-comparison", "resamples": RESAMPLES, "regressed": self.regressed, **asdict(self)}
+        told = {"regressed": self.regressed, "inconclusive": self.inconclusive}
+        return {"kind": "mobilevd-comparison", "resamples": RESAMPLES, **told, **asdict(self)}
 
 
 def compare(
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
+    a: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    b: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     threshold: float = THRESHOLD,
     alpha: float = ALPHA,
     allow_different_devices: bool = False,
 ) -> Comparison:
-    """Compare the reports `a` (before) and `b` (after), measurement by measurement.
+    """Compare the reports `a` (before) and `b` (after), one or several runs of each, measurement by measurement.
 
-    A regression needs all three: the figure is more than `threshold` worse, the samples of the two runs are not from
-    one distribution (two-sided Mann-Whitney, p < `alpha`), and the bootstrap interval of the figures' ratio lies above
-    1. An improvement is the same below 1. Any other pair is the same if the interval lies within 1 +- `threshold`, else
-    undecided: more samples, or a quieter device, would decide.
+    One run a side: a regression needs all three: the figure is more than `threshold` worse, the samples of the two runs
+    are not from one distribution (two-sided Mann-Whitney, p < `alpha`), and the bootstrap interval of the figures' ratio
+    lies above 1. An improvement is the same below 1. Any other pair is the same if the interval lies within
+    1 +- `threshold`, else undecided: more samples, or a quieter device, would decide. Samples of one run follow one
+    another, so test and interval go by the number of independent samples that they are worth (`effective_samples`);
+    fewer than 5 a side, or so few that no p below `alpha` can be reached, are called too few, and get no interval.
 
-    This shows that the two *runs* differ by more than chance among their own samples. Samples of one run follow one
-    another on one device at one temperature, so they are not independent, and the test knows nothing of what differs
-    between runs: heat, clocks, other work. Of equal programs, 20 samples with 10 % noise each, 1 in 1000 is called a
-    regression if samples are independent, 1 in 11 if neighbours correlate by 0.7 (a remark then says so). A difference
-    that matters is worth a second pair of files.
+    That shows that the two *runs* differ by more than chance among their own samples; it knows nothing of what differs
+    between runs: heat, clocks, place in memory. `if_runs_vary` tells what a spread of 3 % between runs would leave of it.
+    With several runs a side the spread is estimated, the interval and p are of the runs' figures (Student's t on their
+    logarithms), and the rules are the same.
 
     Raises `RunnerError` if figures may not be compared: an emulated run, averages without samples, another method,
-    runner, protocol, device or cores, nothing in common.
+    runner, protocol, device or cores, nothing in common, runs of a side that do not match.
     """
     if not 0 < threshold < 1 or not 0 < alpha < 1:
         raise RunnerError(f"threshold and alpha must lie between 0 and 1, not {threshold!r} and {alpha!r}")
-    pairs, only_a, only_b = pair_up(a, b, allow_different_devices)
+    sides = [[side] if isinstance(side, Mapping) else list(side) for side in (a, b)]
+    if not all(sides):
+        raise RunnerError("each side of a comparison needs a report")
+    pairs, only_a, only_b = pair_up(sides[0][0], sides[1][0], allow_different_devices)
     for first, second in pairs:
         check_comparable(first, second)
+    runs = [(_runs_of(first, sides[0]), _runs_of(second, sides[1])) for first, second in pairs]
     return Comparison(
-        tuple(_compare(first, second, threshold, alpha) for first, second in pairs),
+        tuple(_compare(firsts, seconds, threshold, alpha) for firsts, seconds in runs),
         tuple(map(title, only_a)),
         tuple(map(title, only_b)),
         threshold,
@@ -120,12 +142,50 @@ def compare(
     )
 
 
-def _compare(a: Mapping[str, Any], b: Mapping[str, Any], threshold: float, alpha: float) -> Pair:
+def _runs_of(measurement: Measured, reports: Sequence[Mapping[str, Any]]) -> list[Measured]:
+    """The measurement in every report of a side; the first report has it."""
+    found = [measurement]
+    for report in reports[1:]:
+        pairs, _, _ = pair_up({"measurements": [measurement]}, report)
+        check_comparable(measurement, pairs[0][1])
+        found.append(pairs[0][1])
+    return found
+
+
+def _remarks_on_runs(*sides: Sequence[Measured]) -> Iterator[str]:
+    """Warnings of the runs after the first, and a side of one run beside one of several."""
+    for side, runs in zip("AB", sides, strict=True):
+        for number, run in enumerate(runs[1:], start=2):
+            yield from (f"{side}, run {number}: {warning}" for warning in run["warnings"])
+    if min(map(len, sides)) < 2 <= max(map(len, sides)):
+        one, other = "AB" if len(sides[0]) < 2 else "BA"
+        yield f"{one} has one run, so its spread is unknown; that of {other} is taken for both"
+
+
+def _compare(runs_a: list[Measured], runs_b: list[Measured], threshold: float, alpha: float) -> Pair:
+    a, b = runs_a[0], runs_b[0]
     figure = a["figure"]["name"]
-    samples_a, samples_b, p = a["samples_ms"], b["samples_ms"], float(figure.removeprefix("p"))
-    a_ms, b_ms = percentile(samples_a, p), percentile(samples_b, p)
-    low, high = ratio_interval(samples_a, samples_b, p, alpha)
-    p_value = _mann_whitney(samples_a, samples_b)
+    p = float(figure.removeprefix("p"))
+    figures = [[percentile(run["samples_ms"], p) for run in runs] for runs in (runs_a, runs_b)]
+    samples_a, samples_b = a["samples_ms"], b["samples_ms"]
+    counts = len(samples_a), len(samples_b)
+    effective = effective_samples(samples_a), effective_samples(samples_b)
+    a_ms, b_ms = _geometric_mean(figures[0]), _geometric_mean(figures[1])
+    ratio, low, high, p_value, spread, if_vary, reason = b_ms / a_ms, None, None, None, None, None, None
+    several = between_runs(figures[0], figures[1], alpha)
+    if several is not None:
+        low, high, p_value, spread = several.low, several.high, several.p_value, several.spread
+    else:
+        reason = too_few(effective, counts, alpha)
+        if reason is None:
+            low, high = ratio_interval(samples_a, samples_b, p, alpha, effective)
+            p_value = mann_whitney_p(samples_a, samples_b, effective)
+            wider = widened(ratio, min(low, ratio), max(high, ratio), alpha)
+            if_vary = IfRunsVary(SPREAD, *wider, judge(ratio, *wider, p_value, threshold, alpha))
+    if low is None or high is None or p_value is None:
+        verdict = TOO_FEW
+    else:
+        verdict = judge(ratio, low, high, p_value, threshold, alpha)
     return Pair(
         bundle=a["bundle"]["name"],
         bundle_b=b["bundle"]["name"],
@@ -139,14 +199,23 @@ def _compare(a: Mapping[str, Any], b: Mapping[str, Any], threshold: float, alpha
         figure=figure,
         a_ms=a_ms,
         b_ms=b_ms,
-        ratio=b_ms / a_ms,
+        ratio=ratio,
         ratio_low=low,
         ratio_high=high,
         p_value=p_value,
-        samples=(len(samples_a), len(samples_b)),
-        verdict=judge(b_ms / a_ms, low, high, p_value, threshold, alpha),
-        remarks=tuple(remarks(a, b)),
+        samples=counts,
+        effective_samples=effective,
+        runs=(len(runs_a), len(runs_b)),
+        spread_between_runs=spread,
+        if_runs_vary=if_vary,
+        verdict=verdict,
+        reason=reason,
+        remarks=(*remarks(a, b), *_remarks_on_runs(runs_a, runs_b)),
     )
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return values[0] if len(values) == 1 else math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def judge(ratio: float, low: float, high: float, p_value: float, threshold: float, alpha: float) -> str:
@@ -156,76 +225,3 @@ def judge(ratio: float, low: float, high: float, p_value: float, threshold: floa
     if ratio < 1 - threshold and p_value < alpha and high < 1:
         return IMPROVEMENT
     return SAME if 1 - threshold <= low and high <= 1 + threshold else UNDECIDED
-
-
-def _mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p: exact for few samples without ties, else by the normal approximation with correction for ties."""
-    from scipy.stats import mannwhitneyu
-
-    if min(a) == max(a) == min(b) == max(b):
-        return 1.0  # all equal: the approximation's variance is 0
-    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
-
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print a table per device with one row per pair, then remarks, unpaired measurements, and the outcome."""
-    devices: dict[str, list[Pair]] = {}
-    for pair in comparison.pairs:
-        devices.setdefault(_both(pair.device, pair.device_b), []).append(pair)
-    shared = _shared_names(comparison.pairs)
-    for device, pairs in devices.items():
-        print_line(console, device, "bold")
-        console.print(_table(pairs, comparison.alpha, shared))
-        console.print()
-    for text, style in _lines(comparison):
-        print_line(console, text, style)
-
-
-def _shared_names(pairs: Sequence[Pair]) -> set[str]:
-    """Names of bundles that stand for more than one build."""
-    builds = {build for pair in pairs for build in zip((pair.bundle, pair.bundle_b), pair.builds, strict=True)}
-    names = [name for name, _ in builds]
-    return {name for name in names if names.count(name) > 1}
-
-
-def _table(pairs: Sequence[Pair], alpha: float, shared: Collection[str]) -> Table:
-    table = new_table()
-    table.add_column("bundle", overflow="fold")
-    table.add_column("program", overflow="fold")
-    for name in ("A\nms", "B\nms", "B / A", f"{100 * (1 - alpha):g} %\ninterval", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for pair in pairs:
-        names = zip((pair.bundle, pair.bundle_b), pair.builds, strict=True)
-        cells = (
-            _both(*(build if name in shared else name for name, build in names)),
-            pair.program,
-            milliseconds(pair.a_ms),
-            milliseconds(pair.b_ms),
-            f"{pair.ratio:.3f}",
-            f"{pair.ratio_low:.2f}-{pair.ratio_high:.2f}",
-            f"{pair.p_value:.2g}" if pair.p_value >= 1e-4 else "<0.0001",
-        )
-        table.add_row(*map(cell, cells), cell(pair.verdict, _STYLES[pair.verdict]))
-    return table
-
-
-def _both(one: str, other: str) -> str:
-    return one if one == other else f"{one} -> {other}"
-
-
-def _lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    for pair in comparison.pairs:
-        what = f"{pair.program} of {_both(*pair.builds)} on {_both(pair.device, pair.device_b)}"
-        for remark in pair.remarks:
-            yield f"! {what}: {remark}", "yellow"
-    for side, names in (("A", comparison.only_in_a), ("B", comparison.only_in_b)):
-        for name in names:
-            yield f"only in {side}, not compared: {name}", "yellow"
-    counts = [(verdict, sum(pair.verdict == verdict for pair in comparison.pairs)) for verdict in _STYLES]
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-    figures = "/".join(sorted({pair.figure for pair in comparison.pairs}))
-    yield (
-        f"{told}; {figures}, threshold {100 * comparison.threshold:g} %, alpha {comparison.alpha:g}",
-        "bold red" if comparison.regressed else "bold",
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.errors import RunnerError
-from device_runner.protocol.statistics import PERCENTILE_METHOD
+from device_runner.protocol.statistics import PERCENTILE_METHOD, knows_median
 from device_runner.results import wording
 from device_runner.results.bars import clip_segments, panels
 from device_runner.results.plots import Plot, distribution_plot, time_plot
@@ -102,7 +102,9 @@ def _tiles(measurement: _Measurement) -> _Rows:
     summary, figure = measurement["summary"], measurement["figure"]
     low, high = summary.get("median_ci_low"), summary.get("median_ci_high")
     below = f"{summary['n']} runs"
-    if figure["name"] == "p50" and low is not None:
+    if not knows_median(summary):
+        below = f"{summary['n']} runs, worth {summary['effective_n']:.0f} independent ones: no interval"
+    elif figure["name"] == "p50" and low is not None:
         below = f"95 %: {wording.milliseconds(low)} to {wording.milliseconds(high)}"
     tiles = [(figure["name"], wording.milliseconds(figure["ms"]), "ms", below)]
     for name in ("p50", "p90", "p99"):
@@ -148,7 +150,10 @@ def _time_rows(measurement: _Measurement, summary: Mapping[str, float]) -> _Rows
     rows: _Rows = [(told, f"{wording.milliseconds(summary[name])} ms") for name, told in known]
     if "median_ci_low" in summary:
         low, high = wording.milliseconds(summary["median_ci_low"]), wording.milliseconds(summary["median_ci_high"])
-        rows.append(("median, 95 % interval", f"{low} to {high} ms"))
+        interval = f"{low} to {high} ms" if knows_median(summary) else "none: too few independent runs"
+        rows.append(("median, 95 % interval", interval))
+    if "effective_n" in summary:
+        rows.append(("worth independent runs", f"{summary['effective_n']:.0f} of {summary['n']}"))
     if "drift" in summary:
         rows.append(("last half / first half", f"{summary['drift']:.3f}"))
     rows.append(("timed runs", f"{summary['n']}, ended by {measurement['stop'].replace('_', ' ')}"))

@@ -1,4 +1,4 @@
-"""The confidence of a percentile and of the ratio of two: bootstrap of order statistics, serial correlation."""
+"""The confidence of a percentile and of the ratio of two: bootstrap of order statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ SEED = 20_260_301
 
 
 def resampled_percentiles(
-    samples: Sequence[float], p: float, rng: np.random.Generator, resamples: int = RESAMPLES
+    samples: Sequence[float],
+    p: float,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    effective: float | None = None,
 ) -> np.ndarray:
     """The `p`-th percentile of resamples drawn with replacement; (resamples,), in the samples' unit.
 
@@ -23,11 +27,18 @@ def resampled_percentiles(
     no more than 20. A resample is n uniform draws U mapped to sorted[floor(n U)], which keeps order, so its k-th order
     statistic is that of U_(k), distributed as Beta(k, n - k + 1), and the next is the least of the n - k draws that are
     left, uniform above it (David and Nagaraja, "Order Statistics", 2003, 2.2 and 2.5).
+
+    Samples worth fewer than n independent ones (`effective`) give the wider distribution of so many draws; their quantiles
+    are then interpolated between the samples.
     """
     import numpy as np
 
     ordered = np.sort(np.asarray(samples, dtype=np.float64))  # (n,)
     n = len(ordered)
+    if effective is not None and effective < n:
+        position = max(effective - 1, 0.0) * p / 100
+        level = rng.beta(position + 1, max(effective - 1, 0.0) - position + 1, size=resamples)
+        return np.interp(level * n - 0.5, np.arange(n), ordered)
     position = (n - 1) * p / 100  # as in `statistics.percentile`
     k = math.floor(position) + 1
     below = rng.beta(k, n - k + 1, size=resamples)  # U_(k)
@@ -36,20 +47,18 @@ def resampled_percentiles(
     return low + (high - low) * (position - math.floor(position))
 
 
-def ratio_interval(a: Sequence[float], b: Sequence[float], p: float, alpha: float) -> tuple[float, float]:
-    """The 1 - `alpha` bootstrap interval (percentile method) of the ratio of `b`'s `p`-th percentile to `a`'s."""
+def ratio_interval(
+    a: Sequence[float], b: Sequence[float], p: float, alpha: float, effective: tuple[float, float] | None = None
+) -> tuple[float, float]:
+    """The 1 - `alpha` bootstrap interval (percentile method) of the ratio of `b`'s `p`-th percentile to `a`'s.
+
+    The samples of each side are worth `effective` independent ones, by default as many as there are.
+    """
     import numpy as np
 
     rng = np.random.default_rng(SEED)
-    ratios = resampled_percentiles(b, p, rng) / resampled_percentiles(a, p, rng)
+    worth_a, worth_b = effective or (len(a), len(b))
+    after = resampled_percentiles(b, p, rng, effective=worth_b)
+    ratios = after / resampled_percentiles(a, p, rng, effective=worth_a)
     low, high = np.quantile(ratios, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
-
-
-def serial_correlation(samples: Sequence[float]) -> float:
-    """Correlation of each sample with the next one, -1 to 1; 0 if runs do not influence one another."""
-    import numpy as np
-
-    deviations = np.asarray(samples, dtype=np.float64) - np.mean(samples)
-    total = float(deviations @ deviations)
-    return float(deviations[:-1] @ deviations[1:]) / total if total > 0 else 0.0

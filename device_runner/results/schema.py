@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.protocol.statistics import summarize
 
 SCHEMA_VERSION = 2
 KIND = "mobilevd-bench"
@@ -36,6 +37,8 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 _SHOWN_CHARACTERS = 60
+CLOCK_TOLERANCE_S = 1e-6
+"""By which a run may seem to start before the one before is over: times are rounded when they are written."""
 _TIMES = (
     *("samples_ms", "warmup_ms", "starts_s", "cpu_ms", "loads_ms"),
     *("summary", "figure", "average_ms", "load_ms", "sustained", "profile"),
@@ -126,9 +129,30 @@ def _check_agreement(place: str, measurement: dict[str, Any]) -> None:
         raise RunnerError(f"{place}.summary.n is {summary['n']}, but there are {len(samples)} samples_ms")
     if missing := {"p50", "p90", "cv", "median_ci_low", "median_ci_high"} - set(summary):
         raise RunnerError(f"{place}.summary.{min(missing)} is missing")
+    _check_figures(place, samples, summary, figure)
     for key in ("starts_s", "cpu_ms"):
         if measurement[key] and len(measurement[key]) != len(samples):
             raise RunnerError(f"{place}.{key} has {len(measurement[key])} entries for {len(samples)} samples_ms")
+    starts = measurement["starts_s"]
+    for index in range(1, len(starts)):
+        if starts[index] < starts[index - 1] + samples[index - 1] / 1e3 - CLOCK_TOLERANCE_S:
+            raise RunnerError(
+                f"{place}.starts_s[{index}] is {starts[index]:.6f}, before the run of {samples[index - 1]:.6g} ms that "
+                f"began at {starts[index - 1]:.6f} was over"
+            )
+
+
+def _check_figures(place: str, samples: list[float], summary: dict[str, float], figure: dict[str, Any]) -> None:
+    """Check that what is told of the samples follows from them."""
+    expected = summarize(samples)
+    if "effective_n" not in summary:  # before samples that are alike were taken into account
+        expected = {key: value for key, value in expected.items() if not key.startswith("median_ci")}
+    told = [(f"summary.{key}", value, expected[key]) for key, value in summary.items() if key in expected]
+    name = figure["name"]
+    told.append(("figure.ms", figure["ms"], expected["mean"] if name == "mean" else expected[name]))
+    for key, value, right in told:
+        if not math.isclose(value, right, rel_tol=1e-6, abs_tol=1e-9):
+            raise RunnerError(f"{place}.{key} is {value:.6g}, but its samples_ms give {right:.6g}")
 
 
 def validate(value: Any, rule: dict[str, Any], place: str = "") -> None:

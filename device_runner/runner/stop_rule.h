@@ -6,19 +6,68 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "arguments.h"
 
-// Below six samples no interval between two of them holds the median with 95 %.
-constexpr size_t kLeastForInterval = 6;
+// As in device_runner/protocol/correlation.py, which explains them.
+constexpr double kLeastEffective = 6;
+constexpr double kDoubt = 0.5;
+constexpr size_t kMaxLag = 200;
+constexpr double kHighest = 0.999;
+
+// Number of lesser samples minus number of greater ones, for each.
+inline std::vector<int64_t> centred_ranks(const std::vector<int64_t>& samples) {
+  const size_t n = samples.size();
+  std::vector<size_t> order(n);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return samples[a] < samples[b]; });
+  std::vector<int64_t> ranks(n);
+  for (size_t begin = 0; begin < n;) {
+    size_t end = begin;
+    while (end < n && samples[order[end]] == samples[order[begin]]) ++end;
+    for (size_t i = begin; i < end; ++i) {
+      ranks[order[i]] = static_cast<int64_t>(begin) - static_cast<int64_t>(n - end);
+    }
+    begin = end;
+  }
+  return ranks;
+}
+
+inline double lagged(const std::vector<int64_t>& ranks, size_t lag) {
+  return static_cast<double>(
+      std::inner_product(ranks.begin(), ranks.end() - static_cast<std::ptrdiff_t>(lag),
+                         ranks.begin() + static_cast<std::ptrdiff_t>(lag), int64_t{0}));
+}
+
+// The number of independent samples that would tell as much about the median.
+inline double effective_samples(const std::vector<int64_t>& samples) {
+  const size_t count = samples.size();
+  const double n = static_cast<double>(count);
+  const std::vector<int64_t> ranks = centred_ranks(samples);
+  const double total = lagged(ranks, 0);
+  if (n < kLeastEffective || total == 0) return n;
+  const double next_alike = lagged(ranks, 1) / total;
+  double coefficient = std::min(std::max((n * next_alike + 1) / (n - 3), 0.0), kHighest);
+  coefficient = std::min(coefficient + kDoubt * std::sqrt((1 - coefficient * coefficient) / n), kHighest);
+  const double fitted = (1 + coefficient) / (1 - coefficient);
+  double summed = 1 + 2 * (next_alike + 1 / n);
+  for (size_t lag = 2; lag + 1 < std::min(count / 2, kMaxLag); lag += 2) {
+    const double pair = (lagged(ranks, lag) + lagged(ranks, lag + 1)) / total + 2 / n;
+    if (pair <= 0) break;
+    summed += 2 * pair;
+  }
+  return n / std::max({1.0, fitted, summed});
+}
 
 // Half of the 95 % confidence interval of the median is at most `share` of the median. By order statistics, with the
 // normal approximation of the binomial distribution for the ranks, as in device_runner/protocol/statistics.py.
 inline bool median_is_known(std::vector<int64_t> samples, double share) {
   const size_t count = samples.size();
-  if (count < kLeastForInterval) {
+  const double effective = effective_samples(samples);
+  if (effective < kLeastEffective) {
     return false;
   }
   const auto at_rank = [&](size_t rank) {
@@ -26,7 +75,7 @@ inline bool median_is_known(std::vector<int64_t> samples, double share) {
     return static_cast<double>(samples[rank - 1]);
   };
   const double n = static_cast<double>(count);
-  const double spread = 1.96 * std::sqrt(n);
+  const double spread = 1.96 * n / std::sqrt(effective);
   const auto clip = [&](double rank) { return static_cast<size_t>(std::min(std::max(rank, 1.0), n)); };
   const double low = at_rank(clip(std::floor((n - spread) / 2)));
   const double high = at_rank(clip(std::ceil(1 + (n + spread) / 2)));

@@ -74,7 +74,7 @@ def bench_bundles(
     console, files = console or PipeConsole(), files or BenchFiles()
     files.check(bundles)
     read = [read_bundle(folder) for folder in {folder.resolve(): folder for folder in bundles}.values()]
-    devices = open_devices(list(device_names), adb)
+    devices = open_devices(list(device_names), adb, lambda text: console.print(Text(text), soft_wrap=True))
     after = _tracing(read, devices, protocol, programs, runner) if profile else None
     with _ended_like_ctrl_c(), show_progress(console) as progress:
         done = bench(Work(read, protocol, programs, runner, method, after), devices, progress)

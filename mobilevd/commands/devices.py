@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from device_runner.devices.adb.client import REMEDIES, Client
 from device_runner.devices.adb.device import AdbDevice
 from device_runner.devices.adb.program import find_program
+from device_runner.devices.kinds import same_phones
 from device_runner.errors import RunnerError
 
 
@@ -23,21 +25,33 @@ def list_devices(adb: str | None, console: Console | None = None) -> None:
     if not listed:
         console.print("no device is connected; enable USB debugging on one and connect it, or: adb connect HOST:PORT")
         return
-    table = Table("device", "what it is", "system", "state")
+    rows, phones = [], []
     for device in listed:
         what, system, state = device.details, "", device.state
         if device.usable:
-            what, system, state = _look_at(f"adb:{device.serial}", adb)
+            phone = AdbDevice.from_argument(device.serial, adb)
+            phone.reconnect_s = 5  # one that went away meanwhile is not worth waiting for
+            phones.append(phone)
+            what, system, state = _look_at(phone)
         else:
             state = f"{device.state}: {REMEDIES[device.state]}" if device.state in REMEDIES else device.state
+        rows.append((f"adb:{device.serial}", what, system, state))
+    _print_rows(rows, console)
+    for again, kept in same_phones(phones):
+        console.print(Text(f"{again.name} is the same device as {kept.name}", style="yellow"), soft_wrap=True)
+
+
+def _print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+    """A line per device. No table: one that does not fit would cut the serials, which are there to be copied."""
+    rows = [("device", "what it is", "system", "state"), *rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         # What a phone reports about itself is text, never markup.
-        table.add_row(*map(Text, (f"adb:{device.serial}", what, system, state)))
-    console.print(table)
+        console.print(Text(line, style="bold" if number == 0 else ""), soft_wrap=True)
 
 
-def _look_at(name: str, adb: str | None) -> tuple[str, str, str]:
-    device = AdbDevice.from_argument(name.partition(":")[2], adb)
-    device.reconnect_s = 5  # one that went away meanwhile is not worth waiting for
+def _look_at(device: AdbDevice) -> tuple[str, str, str]:
     try:
         facts, platform, state = device.describe(), device.platform(), device.state()
     except RunnerError as error:

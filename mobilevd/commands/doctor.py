@@ -1,4 +1,4 @@
-"""`mobilevd doctor`: what this machine has and lacks for a run (versions, compiler, memory, disk, GPU, adb)."""
+"""`mobilevd doctor`: what this machine has and lacks for a run (versions, compiler, memory, disk, GPU), and for phones."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ PACKAGES = (
 )
 # Imported, not only looked up: their compiled code must fit the torch beside it, which no version number shows.
 IMPORTED = {"torch": "torch", "torchvision": "torchvision", "executorch": "executorch.runtime"}
+
+
+PHONE_ABI = "arm64-v8a"
+TOOLS = ("cmake", "ninja")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folde
         Finding("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}"),
         Finding("disk", f"{_gib(disk.free)} free of {_gib(disk.total)} in {folder}"),
         _adb(find_adb),
+        _phone_runner(),
+        _ndk(),
+        *map(_tool, TOOLS),
     ]
     return findings
 
@@ -127,6 +134,47 @@ def _adb(find_adb: Callable[[], str]) -> Finding:
         return Finding("adb", find_adb(), usable=True)
     except Exception as error:  # as above
         return Finding("adb", f"no phones from here; nothing else needs it: {error}")
+
+
+def _phone_runner() -> Finding:
+    """The program that runs models on phones: one built with the NDK, or the experimental one that needs none."""
+    from device_runner.building.android import find_android_runner
+    from device_runner.building.glibc import find_glibc_runner
+
+    try:
+        built, substitute = find_android_runner(PHONE_ABI), find_glibc_runner(PHONE_ABI)
+    except Exception as error:  # as above
+        return Finding("phone runner", f"cannot be looked for: {error}")
+    if built is not None:
+        return Finding("phone runner", f"for {PHONE_ABI}: {built}", usable=True)
+    if substitute is not None:
+        return Finding(
+            "phone runner", f"for {PHONE_ABI}, experimental (bench --runner glibc): {substitute}", usable=True
+        )
+    return Finding(
+        "phone runner",
+        f"none yet for {PHONE_ABI}: mobilevd build-runner --executorch DIR --ndk DIR, or, experimental and without an NDK, "
+        "mobilevd build-runner --glibc",
+    )
+
+
+def _ndk() -> Finding:
+    from device_runner.building.android import check_ndk
+    from device_runner.building.command import NDK_VARIABLES
+
+    name = next((each for each in NDK_VARIABLES if os.environ.get(each)), None)
+    if name is None:
+        return Finding("Android NDK", f"not told: set ${NDK_VARIABLES[0]}, or give build-runner --ndk DIR")
+    try:
+        return Finding("Android NDK", f"{check_ndk(Path(os.environ[name]))}: {os.environ[name]} (${name})", usable=True)
+    except Exception as error:  # as above
+        return Finding("Android NDK", f"${name}: {error}")
+
+
+def _tool(name: str) -> Finding:
+    path = shutil.which(name)
+    missing = f"not on PATH; a runner for phones is built with it and the NDK (pip install {name})"
+    return Finding(name, path, usable=True) if path else Finding(name, missing)
 
 
 def _usable_cores() -> int:

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from device_runner.devices.host import HostDevice
 from device_runner.protocol.protocol import PROTOCOLS
+from device_runner.protocol.statistics import summarize
 from device_runner.results.schema import read_report
 from mobilevd.cli import app
 from mobilevd.commands.bench import choose_protocol
@@ -76,10 +78,11 @@ def test_compare_finds_a_regression(mobilevd: Command, bundle: Path, tmp_path: P
     assert mobilevd("bench", bundle, *quick("--json", tmp_path / "a.json")).exit_code == 0
     report = json.loads((tmp_path / "a.json").read_text())
     measurement = report["measurements"][0]
-    steady = [1.0 + 0.001 * index for index in range(20)]
-    for name, factor in (("a", 1.0), ("slow", 1.2), ("fast", 0.8)):
-        samples = [sample * factor for sample in steady]
-        measurement["samples_ms"], measurement["figure"]["ms"] = samples, samples[10]
+    for seed, (name, factor) in enumerate((("a", 1.0), ("slow", 1.2), ("fast", 0.8))):
+        samples = [(1 + 0.001 * index) * factor for index in np.random.default_rng(seed).permutation(20)]
+        starts = [0.002 * index for index in range(20)]
+        measurement.update(samples_ms=samples, starts_s=starts, summary=summarize(samples))
+        measurement["figure"]["ms"] = measurement["summary"]["p50"]
         (tmp_path / f"{name}.json").write_text(json.dumps(report))
     assert mobilevd("compare", tmp_path / "a.json", tmp_path / "slow.json", "--threshold", "5%").exit_code == 1
     assert mobilevd("compare", tmp_path / "a.json", tmp_path / "slow.json", "--threshold", "30%").exit_code == 0
@@ -182,7 +185,10 @@ def test_a_reader_that_goes_away_is_no_regression(mobilevd: Command, bundle: Pat
     assert mobilevd("bench", bundle, *quick("--json", tmp_path / "a.json")).exit_code == 0
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "mobilevd", "compare", *[str(tmp_path / "a.json")] * 2]
+    report = json.loads((tmp_path / "a.json").read_text())
+    report["measurements"][0]["date"] = "2026-03-01T12:00:00+00:00"
+    (tmp_path / "b.json").write_text(json.dumps(report))
+    command = [sys.executable, "-m", "mobilevd", "compare", *(str(tmp_path / name) for name in ("a.json", "b.json"))]
     result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     os.close(writing)
     assert (result.returncode, result.stderr) == (141, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import subprocess
@@ -278,7 +279,7 @@ def _in_words(state: str | None) -> str:
 
 
 def choose(client: Client, serial: str | None) -> Adb:
-    """The device of that serial, or the only usable one.
+    """The device of that serial, or that of `ANDROID_SERIAL` as for adb itself, or the only usable one.
 
     Raises `RunnerError` for an unusable device, for none at all, or for several to choose from (all are listed).
     """
@@ -286,6 +287,11 @@ def choose(client: Client, serial: str | None) -> Adb:
         adb = Adb(client.program, serial)
         adb.check_usable()
         return adb
+    if named := os.environ.get("ANDROID_SERIAL"):
+        try:
+            return choose(client, named)
+        except RunnerError as error:
+            raise RunnerError(f"ANDROID_SERIAL is {named}: {error}") from None
     listed = client.devices()
     usable = [device for device in listed if device.usable]
     if len(usable) == 1:

@@ -35,6 +35,11 @@ class AdbDevice(ReconnectingDevice):
             choose(Client(program), None)  # says why
         return [cls(Adb(program, device.serial)) for device in listed if device.usable]
 
+    @staticmethod
+    def serials(adb: str | None = None) -> list[str]:
+        """All that adb lists, in any state."""
+        return [device.serial for device in Client(find_program(adb)).devices()]
+
     @property
     def warning(self) -> str | None:
         """A caution about the adb program; None if there is none."""
@@ -53,6 +58,15 @@ class AdbDevice(ReconnectingDevice):
         from device_runner.devices.adb.facts import describe
 
         return {"kind": "adb", "serial": self.adb.serial, **describe(self.shell)}
+
+    def identity(self) -> str | None:
+        """What tells this device from all others, whatever it is connected by; None if it does not tell, or is away."""
+        from device_runner.devices.adb.facts import identity
+
+        try:
+            return identity(lambda command: self.adb.shell_answer(command).stdout)
+        except RunnerError:
+            return None
 
     def versions(self) -> dict[str, str]:
         return {"adb": self.adb.program.version, "adb_path": self.adb.program.path}

@@ -48,6 +48,11 @@ PLATFORM_COMMANDS = {
     # The shell's program, as another process reads it: user-mode emulation hides from a process that reads its own.
     "shell_exe": "readlink /proc/$$/exe",
 }
+IDENTITY_COMMANDS = {
+    "serial": "getprop ro.serialno",
+    "boot_serial": "getprop ro.boot.serialno",
+    "boot": "cat /proc/sys/kernel/random/boot_id",
+}
 
 
 def describe(shell: Shell) -> dict[str, Any]:
@@ -86,7 +91,19 @@ def platform(shell: Shell) -> Platform:
     abis = _abis(props, machine)
     system = "android" if _whole(props.get("ro.build.version.sdk", "")) is not None else "linux"
     abi = abis[0] if abis else machine if re.fullmatch(r"\w+", machine) else "unknown"
-    return Platform(system, abi, _emulated(props, machine, told))
+    return Platform(system, abi, _emulated(props, machine, told) or _translated(abi, machine))
+
+
+def identity(shell: Shell) -> str | None:
+    """What tells this device from all others while it is up, by whatever connection it is asked.
+
+    Its serial number and the number of this boot; None if it does not tell both: emulators of one kind share a serial
+    number, and containers of one machine its boot. One round trip.
+    """
+    told = sections(shell(batch(IDENTITY_COMMANDS)))
+    serial = _one_line(told.get("serial", "")) or _one_line(told.get("boot_serial", ""))
+    boot = _one_line(told.get("boot", "")) or ""
+    return f"{serial} {boot}" if serial and serial != "unknown" and re.fullmatch(r"[0-9a-f-]{36}", boot) else None
 
 
 def properties(text: str) -> dict[str, str]:
@@ -125,6 +142,14 @@ def _emulated(props: Mapping[str, str], machine: str, told: Mapping[str, str]) -
         return "emulated processor (CPU implementer 0x00, which stands for software)"
     model = re.search(r"(?m)^model name\s*:\s*(.*QEMU (?:TCG|Virtual) CPU.*)$", cpuinfo)
     return f"emulated machine (its processor is called {model[1].strip()})" if model else None
+
+
+def _translated(abi: str, machine: str) -> str | None:
+    """Evidence that programs of the device's first ABI are translated, as by Houdini or Berberis on an x86 kernel."""
+    of_abi = _family({"arm64-v8a": "aarch64", "armeabi-v7a": "armv7l", "armeabi": "arm"}.get(abi, abi))
+    if machine and of_abi != _family(machine) and of_abi in ("arm", "x86") and _family(machine) in ("arm", "x86"):
+        return f"translated: its programs are of {abi}, its kernel runs on {machine}"
+    return None
 
 
 def _family(machine: str) -> str:

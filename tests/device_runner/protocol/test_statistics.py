@@ -69,29 +69,32 @@ def test_variation_is_relative_to_the_mean() -> None:
 )
 def test_median_interval_by_hand(n: int, low: int, high: int) -> None:
     ranks = [float(rank) for rank in range(n, 0, -1)]
-    assert median_interval(ranks) == (low, high)
-    summary = summarize(ranks)
-    assert (summary["median_ci_low"], summary["median_ci_high"]) == (low, high)
+    assert median_interval(ranks, effective=n) == (low, high)
+    summary = summarize(ranks)  # they fall steadily: as samples that follow one another they are worth few
+    assert (summary["median_ci_low"], summary["median_ci_high"]) == median_interval(ranks) == (1, n)
 
 
 @pytest.mark.parametrize("n", [6, 10, 20, 21, 50, 101])
 def test_median_interval_holds_the_median_as_often_as_it_says(n: int) -> None:
     """Exactly: the interval of ranks low to high misses when fewer than low, or at least high, samples lie below."""
-    low, high = median_interval([float(rank) for rank in range(1, n + 1)])
+    low, high = median_interval([float(rank) for rank in range(1, n + 1)], effective=n)
     binomial = scipy.stats.binom(n, 0.5)
     coverage = binomial.cdf(high - 1) - binomial.cdf(low - 1)
     assert 0.95 <= coverage < 0.999
     if n == 20:  # and by drawing, from a distribution as skewed as latencies are
         drawn = np.random.default_rng(0).lognormal(size=(2000, n))
-        intervals = [median_interval(list(samples)) for samples in drawn]
+        intervals = [median_interval(list(samples), effective=n) for samples in drawn]
         assert np.mean([below <= 1 <= above for below, above in intervals]) == pytest.approx(coverage, abs=0.015)
 
 
 def test_half_width_is_a_share_of_the_median() -> None:
-    samples = [float(rank) for rank in range(1, 101)]
-    assert median_half_width(samples) == pytest.approx((61 - 40) / 2 / 50.5)
+    samples = [float(rank) for rank in np.random.default_rng(0).permutation(np.arange(1, 101))]
+    low, high = median_interval(samples)
+    assert low <= 40 and high >= 61 and median_half_width(samples) == pytest.approx((high - low) / 2 / 50.5)
     assert median_half_width([7.0] * 6) == 0
-    assert median_half_width([7.0] * 5) == math.inf  # too few to know
+    assert median_half_width([7.0] * 5) == math.inf
+    assert median_half_width([7.0, 8.0, 9.0, 7.5, 8.5]) == math.inf  # too few to know
+    assert median_half_width(sorted(samples)) == math.inf  # one drift
     assert median_half_width([0.0] * 20 + [1.0]) == 0
     with pytest.raises(RunnerError):
         median_half_width([])

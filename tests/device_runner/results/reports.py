@@ -103,7 +103,7 @@ def measurement(
         protocol = named_protocol(protocol)
     device = device or PHONE
     emulated = device["platform"]["emulated"] is not None
-    samples = [] if emulated or average_ms is not None else samples_ms or latencies(0, 20, 42.0)
+    samples = [] if emulated or average_ms is not None else samples_ms or latencies(2, 20, 42.0)
     summary: dict[str, float] | None = None
     figure: dict[str, Any] | None = None
     if samples:

@@ -3,18 +3,26 @@
 import copy
 import io
 import json
+import statistics
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import scipy.stats
 from rich.console import Console
+from typer.testing import CliRunner
 
 from device_runner.errors import RunnerError
 from device_runner.protocol.protocol import named_protocol
 from device_runner.protocol.statistics import percentile
-from device_runner.results.compare import Comparison, compare, judge, print_comparison
-from device_runner.results.resampling import ratio_interval, resampled_percentiles, serial_correlation
+from device_runner.results.compare import Comparison, compare, judge
+from device_runner.results.comparison_table import print_comparison
+from device_runner.results.resampling import ratio_interval, resampled_percentiles
+from device_runner.results.same_run import check_different_runs
+from device_runner.results.schema import read_report
+from mobilevd.cli import app
 from tests.device_runner.results import reports
 
 
@@ -35,8 +43,8 @@ def test_resampled_percentiles_are_those_of_whole_resamples(n: int, p: int) -> N
 
 
 def test_a_slowdown_of_a_tenth_is_always_found_and_its_reverse_too() -> None:
-    before = [reports.latencies(seed, 20, 42.0) for seed in range(200)]
-    after = [reports.latencies(1000 + seed, 20, 42.0 * 1.1) for seed in range(200)]
+    before = [reports.latencies(seed, 50, 42.0) for seed in range(200)]
+    after = [reports.latencies(1000 + seed, 50, 42.0 * 1.1) for seed in range(200)]
     slower = compare(of_samples(*before), of_samples(*after))
     assert [pair.verdict for pair in slower.pairs] == ["regression"] * 200 and slower.regressed
     faster = compare(of_samples(*after), of_samples(*before))
@@ -47,8 +55,8 @@ def test_a_slowdown_of_a_tenth_is_always_found_and_its_reverse_too() -> None:
 @pytest.mark.parametrize("noise", [0.03, 0.3])
 def test_without_a_difference_regressions_are_rarer_than_alpha(noise: float) -> None:
     """Three conditions must hold at once, so that less than `alpha` of 200 pass: 2 at most."""
-    before = [reports.latencies(seed, 20, 42.0, noise) for seed in range(200)]
-    after = [reports.latencies(1000 + seed, 20, 42.0, noise) for seed in range(200)]
+    before = [reports.latencies(seed, 50, 42.0, noise) for seed in range(200)]
+    after = [reports.latencies(1000 + seed, 50, 42.0, noise) for seed in range(200)]
     verdicts = [pair.verdict for pair in compare(of_samples(*before), of_samples(*after)).pairs]
     assert verdicts.count("regression") + verdicts.count("improvement") <= 2
     expected = "same" if noise == 0.03 else "undecided"
@@ -76,6 +84,7 @@ def test_the_figure_and_its_ratio_are_of_the_protocol() -> None:
     pair = compare(of_samples(a, protocol=protocol), of_samples(b, protocol=protocol)).pairs[0]
     assert pair.figure == "p90" and pair.a_ms == percentile(a, 90)
     assert pair.ratio == percentile(b, 90) / percentile(a, 90) > 1.15
+    assert pair.ratio_low is not None and pair.ratio_high is not None and pair.p_value is not None
     assert pair.ratio_low < pair.ratio < pair.ratio_high
     # The medians are equal, so that the ranks are no proof; the p90's interval alone does not decide.
     assert pair.p_value > 0.01 and pair.verdict == "undecided"
@@ -107,7 +116,7 @@ def test_equal_samples_are_the_same() -> None:
 
 def test_three_samples_prove_nothing() -> None:
     pair = compare(of_samples([10.0, 10.1, 10.2]), of_samples([20.0, 20.1, 20.2])).pairs[0]
-    assert pair.verdict == "undecided"  # 3 and 3 can be arranged in 20 ways, so p is 0.1 at least
+    assert (pair.verdict, pair.ratio_low, pair.p_value) == ("too few", None, None)
 
 
 def test_pairs_by_bundle_program_and_device_and_lists_the_rest() -> None:
@@ -316,9 +325,8 @@ def test_what_speaks_against_the_verdict_is_told() -> None:
 def test_samples_that_follow_one_another_are_told() -> None:
     steps = np.random.default_rng(3).normal(size=50)
     wave = [40 + float(value) for value in np.convolve(steps, np.ones(8), "valid")]
-    assert serial_correlation(wave) == pytest.approx(np.corrcoef(wave[:-1], wave[1:])[0, 1], abs=0.1)
     remarks = compare(of_samples(wave), of_samples(reports.latencies(1, 43, 40.0))).pairs[0].remarks
-    assert len(remarks) == 1 and remarks[0].startswith("A: neighbouring samples are alike (correlation 0.7")
+    assert len(remarks) == 1 and remarks[0].startswith("A: neighbouring samples are alike: the 43 are worth ")
 
 
 def printed(comparison: Comparison, width: int) -> str:
@@ -346,3 +354,160 @@ def test_the_comparison_is_json() -> None:
     read = json.loads(json.dumps(comparison.to_json(), allow_nan=False))
     assert read["regressed"] is True and read["pairs"][0]["ratio"] == 1.25
     assert (read["threshold"], read["alpha"]) == (0.05, 0.01)
+
+
+def correlated(seed: int, n: int, rho: float, median_ms: float = 42.0, noise: float = 0.1) -> list[float]:
+    """Latencies whose logarithms are an autoregression."""
+    rng = np.random.default_rng(seed)
+    values = [rng.normal()]
+    for shock in rng.normal(scale=(1 - rho**2) ** 0.5, size=n - 1):
+        values.append(rho * values[-1] + shock)
+    return [float(median_ms * np.exp(noise * value)) for value in values]
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.7, 0.9])
+def test_alike_neighbours_are_no_regression(rho: float) -> None:
+    """Of equal programs, 9 to 22 % were called a regression when samples were taken as independent."""
+    before = [correlated(seed, 50, rho) for seed in range(300)]
+    after = [correlated(5000 + seed, 50, rho) for seed in range(300)]
+    verdicts = [pair.verdict for pair in compare(of_samples(*before), of_samples(*after)).pairs]
+    assert verdicts.count("regression") + verdicts.count("improvement") <= 6  # of 300, both sides: 2 %
+    assert verdicts.count("same") <= 6, "with 10 % noise, nothing can be known to 5 %"
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ((4, 4), "A has 4 samples; 5 are the least"),
+        ((50, 4), "B has 4 samples"),
+        ((1, 50), "A has 1 samples"),
+    ],
+)
+def test_too_few_samples_tell_nothing_however_large_the_difference(counts: tuple[int, int], reason: str) -> None:
+    a, b = (reports.latencies(3, n, ms) for n, ms in zip(counts, (10.0, 100.0), strict=True))
+    comparison = compare(of_samples(a), of_samples(b))
+    (pair,) = comparison.pairs
+    assert (pair.verdict, pair.ratio_low, pair.ratio_high, pair.p_value) == ("too few", None, None, None)
+    assert pair.reason is not None and reason in pair.reason and pair.if_runs_vary is None
+    assert comparison.inconclusive and not comparison.regressed
+    assert "nothing can be told" in printed(comparison, 160) and json.dumps(comparison.to_json())
+
+
+def test_five_samples_a_side_can_tell_and_not_at_any_significance() -> None:
+    a, b = [10.0, 10.3, 10.1, 10.4, 10.2], [20.0, 20.3, 20.1, 20.4, 20.2]
+    assert compare(of_samples(a), of_samples(b)).pairs[0].verdict == "regression"  # 2 / C(10, 5) is 0.008
+    pair = compare(of_samples(a), of_samples(b), alpha=0.005).pairs[0]
+    assert pair.verdict == "too few" and pair.reason is not None and "cannot reach p < 0.005" in pair.reason
+
+
+def test_many_samples_that_are_one_drift_are_too_few() -> None:
+    drift = [10 + 0.01 * index for index in range(50)]
+    pair = compare(of_samples(drift), of_samples(reports.latencies(2, 50, 10.0))).pairs[0]
+    assert pair.verdict == "too few" and pair.reason is not None
+    assert "the 50 samples of A are worth" in pair.reason and pair.effective_samples[0] < 5
+
+
+def runs(seed: int, count: int, median_ms: float, spread: float) -> list[dict[str, Any]]:
+    """Reports of several runs of one program, whose medians differ by `spread` from run to run."""
+    levels = median_ms * np.exp(spread * np.random.default_rng(seed).normal(size=count))
+    return [of_samples(reports.latencies(100 * seed + i, 20, level, 0.01)) for i, level in enumerate(levels)]
+
+
+def test_several_runs_a_side_are_judged_by_the_spread_between_them() -> None:
+    """Two sets of runs of one program, 5 % apart by chance: each pair of files shows a difference, the sets do not."""
+    wrong = {"single": 0, "several": 0}
+    for seed in range(60):
+        a, b = runs(seed, 5, 42.0, 0.05), runs(1000 + seed, 5, 42.0, 0.05)
+        wrong["single"] += compare(a[0], b[0]).pairs[0].verdict in ("regression", "improvement")
+        pair = compare(a, b).pairs[0]
+        wrong["several"] += pair.verdict in ("regression", "improvement")
+        assert pair.runs == (5, 5) and pair.if_runs_vary is None
+        assert pair.spread_between_runs is not None and 0.01 < pair.spread_between_runs < 0.13
+    assert wrong["single"] >= 15 and wrong["several"] <= 2
+    found = compare(runs(1, 5, 42.0, 0.01), runs(2, 5, 46.2, 0.01)).pairs[0]
+    assert found.verdict == "regression" and found.ratio == pytest.approx(1.1, abs=0.03)
+    levels = [[statistics.median(r["measurements"][0]["samples_ms"]) for r in runs(s, 5, 42.0, 0.05)] for s in (1, 2)]
+    theirs = cast(Any, scipy.stats.ttest_ind(np.log(levels[0]), np.log(levels[1]))).pvalue
+    ours = compare(runs(1, 5, 42.0, 0.05), runs(2, 5, 42.0, 0.05)).pairs[0].p_value
+    assert ours == pytest.approx(theirs)
+
+
+def test_a_side_of_one_run_takes_the_spread_of_the_other_and_says_so() -> None:
+    pair = compare(runs(1, 4, 42.0, 0.02), runs(2, 1, 42.0, 0.02)).pairs[0]
+    assert pair.runs == (4, 1) and any("B has one run, so its spread is unknown" in each for each in pair.remarks)
+    noisy = runs(2, 2, 42.0, 0.02)
+    noisy[1]["measurements"][0]["warnings"] = ["throttled"]
+    assert "B, run 2: throttled" in compare(runs(1, 2, 42.0, 0.02), noisy).pairs[0].remarks
+
+
+def test_runs_of_a_side_that_do_not_match_are_refused() -> None:
+    other = reports.report(reports.measurement(program="decoder"))
+    with pytest.raises(RunnerError, match="nothing in common"):
+        compare([on(), other], [on()])
+    with pytest.raises(RunnerError, match="protocols differ in threads"):
+        compare([on()], [on(), changed(threads=4)])
+    with pytest.raises(RunnerError, match="each side"):
+        compare([], [on()])
+
+
+def test_one_run_a_side_tells_what_a_spread_between_runs_would_do() -> None:
+    a, b = (of_samples(reports.latencies(seed, 50, ms, 0.01)) for seed, ms in ((2, 42.0), (3, 45.0)))
+    comparison = compare(a, b)
+    (pair,) = comparison.pairs
+    vary = pair.if_runs_vary
+    assert pair.verdict == "regression" and vary is not None and vary.verdict == "undecided"
+    assert vary.low < 1 < vary.high and vary.high / vary.low == pytest.approx(
+        np.exp(2 * 2.576 * 0.03 * 2**0.5), rel=0.02
+    )
+    told = " ".join(printed(comparison, 160).split())
+    assert (
+        "one run a side; if runs differ by 3 % (one deviation), the interval is" in told and "--baseline A..." in told
+    )
+
+
+def test_one_run_given_twice_is_told(tmp_path: Path) -> None:
+    files = []
+    for name, seed in (("a", 1), ("b", 2), ("copy", 1)):
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(of_samples(reports.latencies(seed, 20, 42.0))))
+    (tmp_path / "link.json").symlink_to("a.json")
+    check_different_runs(files[:2], [read_report(file) for file in files[:2]])
+    for given, text in (
+        ([files[0], files[0]], "are the same file"),
+        ([files[0], tmp_path / "link.json"], "are the same file"),
+        ([files[0], files[1], files[2]], "a.json and .*copy.json hold the same run of p0 of tiny"),
+    ):
+        with pytest.raises(RunnerError, match=text):
+            check_different_runs(given, [read_report(file) for file in given])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        ("A B", 0, "1 same"),
+        ("A SLOW", 1, "1 regression"),
+        ("SLOW A", 0, "1 improvement"),
+        ("A FEW", 3, "nothing can be told"),
+        ("A A", 2, "are the same file"),
+        ("A", 2, "compare takes two results"),
+        ("A B SLOW", 2, "compare takes two results"),
+        ("--baseline A B --candidate SLOW SLOW2", 1, "2 and 2 runs, which differ by"),
+        ("--baseline A --baseline B --candidate B2 --candidate A2 --threshold 20%", 0, "1 same"),
+        ("--baseline A B --candidate B", 2, "are the same file"),
+        ("--baseline A", 2, "compare takes two results"),
+        ("A B --candidate SLOW", 2, "compare takes two results"),
+    ],
+)
+def test_exit_codes_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, code: int, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    for name, seed, n, ms in (
+        ("A", 2, 50, 42.0), ("B", 3, 50, 42.0), ("A2", 4, 50, 42.0), ("B2", 9, 50, 42.0),
+        ("SLOW", 4, 50, 60.0), ("SLOW2", 9, 50, 60.0), ("FEW", 2, 4, 420.0),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(json.dumps(of_samples(reports.latencies(seed, n, ms, 0.01))))
+    result = CliRunner().invoke(app, ["compare", *arguments.split()])
+    assert result.exit_code == code, result.output
+    assert text in result.output

@@ -150,7 +150,8 @@ def test_all_phones_by_command(
             assert (each["transfer"]["pushed_bytes"] == 0) == (name == "b")
         assert first.device.name in (tmp_path / f"{name}.html").read_text()
     compared = CliRunner().invoke(app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
-    assert compared.exit_code in (0, 1), compared.output  # a busy machine may well have become slower
+    # a busy machine may well have become slower, or too unsteady to tell
+    assert compared.exit_code in (0, 1, 3), compared.output
     assert all(device.device.name in compared.output for device in (first, second))
     cleaned = CliRunner().invoke(app, ["devices", "--adb", str(first.program), "--clean", first.serial])
     assert cleaned.exit_code == 0 and first.listing("files") == [] and second.listing("files") != []
