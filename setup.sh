@@ -11,6 +11,7 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 venv=$root/.venv
 stamp=$venv/.setup-stamp
+uv_version=0.13.9
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -30,7 +31,7 @@ find_uv() {
         if command -v uv; then return; fi
         fresh=$root/.cache/bootstrap
         rm -rf "$fresh"
-        PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --target "$fresh" uv >&2 || return 1
+        PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --target "$fresh" "uv==$uv_version" >&2 || return 1
         rm -rf "$root/.bootstrap" # renamed into place whole: a kill leaves no half of it
         mv "$fresh" "$root/.bootstrap"
     fi
@@ -51,6 +52,12 @@ install_with_pip() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]')
 }
 
+# What lies here is run: not from a folder that somebody else owns, nor through a link to one.
+[ -O "$root" ] || fail "$root belongs to another user, whose code would run; clone the project into a folder of your own"
+for place in .venv .bootstrap .cache; do
+    [ ! -L "$root/$place" ] || fail "$root/$place is a link; remove it, and give the same command again"
+    [ ! -e "$root/$place" ] || [ -O "$root/$place" ] || fail "$root/$place belongs to another user; remove it"
+done
 command -v python3 >/dev/null || fail "python3 is needed (3.11 to 3.13): install it and give the same command again"
 # The folder is part of it: a .venv that was moved or copied points to its old place.
 wanted="$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum) $root"

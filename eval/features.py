@@ -26,11 +26,15 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def load_extractor(spec: str = "motion", *, device: str = "cpu", batch_size: int = 32) -> FeatureExtractor:
+def load_extractor(
+    spec: str = "motion", *, device: str = "cpu", batch_size: int = 32, trusted: str | None = None
+) -> FeatureExtractor:
     """Load the extractor that `spec` names.
 
     "motion" is the encoder shipped with this project, "motion:FOLDER" another one of its kind; "i3d:FILE" is the I3D
-    TorchScript file that defines FVD. Raises UserError for an unknown name or a missing file.
+    TorchScript file that defines FVD; another file than the published one is loaded only if `trusted` is its SHA-256.
+
+    Raises UserError for an unknown name, a missing file or one that is not trusted.
     """
     kind, _, place = spec.partition(":")
     if kind == "motion":
@@ -43,5 +47,5 @@ def load_extractor(spec: str = "motion", *, device: str = "cpu", batch_size: int
 
         # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames; 8 clips take a quarter of that.
         file = Path(place).expanduser() if place else Path(DEFAULT_FILE)
-        return I3DExtractor(file, device=device, batch_size=min(batch_size, 8))
+        return I3DExtractor(file, device=device, batch_size=min(batch_size, 8), trusted=trusted)
     raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER or i3d:FILE")

@@ -10,8 +10,11 @@ import torch
 
 from eval.clips import check_clips
 from mobilevd.errors import UserError
+from mobilevd.files import sha256_file
 
 DEFAULT_FILE = "i3d_torchscript.pt"
+PUBLISHED_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
+"""Of the file that public repositories give, 51,235,320 bytes."""
 WHERE = "it is the detector of the StyleGAN-V FVD code (github.com/universome/stylegan-v), not shipped here"
 FEATURE_DIM = 400  # the logits over Kinetics-400's classes
 # I3D strides time by 8 and pools two steps at its end: fewer than 9 frames leave nothing to pool. FVD codes ask for 10.
@@ -23,14 +26,25 @@ class I3DExtractor:
 
     The file itself resizes to 224x224 and scales to [-1, 1]; its input is 0..255, and its options ask for both (the
     convention of the StyleGAN-V implementation of FVD, which gives the published figures of recent video models).
+
+    TorchScript is code that runs when it is loaded, so only the published file is loaded, or one whose SHA-256 the user
+    gave as `trusted`; never on the word of a configuration, which may come from anywhere.
     """
 
     distance_name = "FVD"
 
-    def __init__(self, file: Path | str, device: torch.device | str = "cpu", batch_size: int = 8) -> None:
+    def __init__(
+        self, file: Path | str, device: torch.device | str = "cpu", batch_size: int = 8, trusted: str | None = None
+    ) -> None:
         file = Path(file)
         if not file.is_file():
             raise UserError(f"{file}: not found, so FVD is unavailable; give i3d:FILE with {DEFAULT_FILE} ({WHERE})")
+        self.sha256 = sha256_file(file)
+        if self.sha256 not in (PUBLISHED_SHA256, (trusted or "").lower()):
+            raise UserError(
+                f"{file}: not the published file ({WHERE}), and TorchScript is code that runs when it is loaded. If you "
+                f"trust its author: --trust-torchscript {self.sha256}"
+            )
         try:
             self.model = torch.jit.load(str(file), map_location=device).eval()
         except (RuntimeError, ValueError) as error:
@@ -46,6 +60,7 @@ class I3DExtractor:
         return {
             "extractor": self.name,
             "file": self.file.name,
+            "sha256": self.sha256,
             "feature_dim": FEATURE_DIM,
             "input_size": [224, 224],
             "resize": "the TorchScript file's own (resize=True, rescale=True)",

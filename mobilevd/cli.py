@@ -76,6 +76,14 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: importing rich's markdown would take most of the time of `--help`
 )
 
+Trusted = Annotated[
+    str | None,
+    typer.Option(
+        "--trust-torchscript",
+        help="SHA-256 of an I3D file to load though it is not the published one: code in it runs.",
+        metavar="SHA256",
+    ),
+]
 Config = Annotated[Path, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
@@ -99,6 +107,7 @@ def run(
             help="Print the resolved configuration and the plan, check every stage's sizes, and do nothing.",
         ),
     ] = False,
+    trusted: Trusted = None,
 ) -> None:
     """Run everything: all stages, export, measurement and the table.
 
@@ -117,7 +126,7 @@ def run(
 
     from mobilevd.pipeline import run as run_pipeline
 
-    run_pipeline(resolved, Console())
+    run_pipeline(resolved, Console(), trusted)
 
 
 @app.command()
@@ -268,11 +277,12 @@ def ladder(
             metavar="TARGET",
         ),
     ] = None,
+    trusted: Trusted = None,
 ) -> None:
     """Export a stage in every precision, and compare size, parity, distance and host latency."""
     from mobilevd.commands.ladder import TARGETS, measure_ladder
 
-    measure_ladder(run_folder, stage, target or TARGETS)
+    measure_ladder(run_folder, stage, target or TARGETS, trusted=trusted)
 
 
 @app.command()
@@ -475,11 +485,12 @@ def evaluate(
         float | None, typer.Option(help="Frames per second compared.  [default: the first generated clip's]")
     ] = None,
     json: Json = None,
+    trusted: Trusted = None,
 ) -> None:
     """Compare generated clips with real ones, at the size of the generated ones."""
     from mobilevd.commands.evaluate import evaluate_command
 
-    evaluate_command(generated, reference, features, frames, fps, json)
+    evaluate_command(generated, reference, features, frames, fps, json, trusted=trusted)
 
 
 @app.command()

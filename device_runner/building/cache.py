@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from device_runner.building.private import REMEDY, check_private, make_private
 from device_runner.errors import RunnerError
 
 RECORD = "build.json"
-"""Name of the file beside every built runner that records what it was built from."""
+"""Name of the file beside every built runner that records what it was built from, and the SHA-256 of what came out."""
+FORMAT = 2
+"""Raised when records of the same build hold other entries."""
 
 
 def default_cache_dir() -> Path:
@@ -23,35 +26,39 @@ def default_cache_dir() -> Path:
 
 
 def cache_folder(cache_dir: Path | str | None) -> Path:
-    """The given cache folder, absolute; the default one for None."""
-    return Path(cache_dir).absolute() if cache_dir is not None else default_cache_dir()
+    """The given cache folder, absolute; the default one for None.
+
+    Raises `RunnerError` if it is there and others could put programs into it.
+    """
+    folder = Path(cache_dir).absolute() if cache_dir is not None else default_cache_dir()
+    if folder.is_dir():
+        check_private(folder)
+    return folder
 
 
 def key_of(record: dict[str, Any]) -> str:
     """The hash of a record, short enough for a folder's name."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([FORMAT, record], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], None]) -> Path:
     """Return the folder; unless it exists, fill it by `fill(temporary folder)` and write `record` as its `build.json`.
 
     The folder is made under another name and renamed, so that neither a killed build nor two builds at once leave a
-    half-written one. Raises `RunnerError` if it cannot be written.
+    half-written one. Raises `RunnerError` if it cannot be written, or is there and not what was built.
     """
     if (folder / RECORD).is_file():
+        check_intact(folder)
         return folder
-    cache = folder.parent
+    cache = make_private(folder.parent)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{folder.name}-", dir=cache))
     except OSError as error:
-        raise RunnerError(
-            f"{cache}: cannot hold the built runner: {error.strerror}; set MOBILEVD_CACHE to another folder"
-        ) from None
+        raise RunnerError(f"{cache}: cannot hold the built runner: {error.strerror}; {REMEDY}") from None
     try:
         fill(temporary)
-        (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        temporary.chmod(0o755)
+        files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in _files(temporary)}
+        (temporary / RECORD).write_text(json.dumps({**record, "sha256": files}, indent=2) + "\n")
         try:
             os.rename(temporary, folder)
         except OSError:
@@ -62,6 +69,31 @@ def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], Non
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_intact(folder: Path) -> None:
+    """Raise `RunnerError` unless a folder of the cache holds what was built, and nothing else."""
+    recorded = read_record(folder).get("sha256")
+    found = {path.relative_to(folder).as_posix(): path for path in _files(folder) if path.name != RECORD}
+    if not isinstance(recorded, dict) or recorded.keys() != found.keys():
+        raise RunnerError(f"{folder}: does not hold what was built; delete it, and it is built anew")
+    for name, path in found.items():
+        if _sha256(path) != recorded[name]:
+            raise RunnerError(f"{path}: is not the file that was built; delete {folder}, and it is built anew")
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_symlink():
+        return hashlib.sha256(f"link to {os.readlink(path)}".encode()).hexdigest()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

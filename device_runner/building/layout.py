@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from device_runner.building.cache import RECORD, cache_folder, read_record
+from device_runner.building.cache import RECORD, cache_folder, check_intact, read_record
 from device_runner.building.toolchain import source_sha256
 
 PROGRAM = "runner"
@@ -59,14 +59,20 @@ def builds_natively(abi: str) -> bool:
 
 
 def find_runner(kind: str, abi: str, cache_dir: Path | str | None) -> Path | None:
-    """The newest folder of a kind (`android`, `glibc`) for a processor, built from the current source, or None."""
+    """The newest folder of a kind (`android`, `glibc`) for a processor, built from the current source, or None.
+
+    Raises `RunnerError` if it does not hold what was built.
+    """
     source = source_sha256()
     found = [
         folder
         for folder in cache_folder(cache_dir).glob(f"runner-{kind}-{abi}-*")
         if (folder / PROGRAM).is_file() and read_record(folder).get("source_sha256") == source
     ]
-    return max(found, key=lambda folder: (folder / RECORD).stat().st_mtime, default=None)
+    newest = max(found, key=lambda folder: (folder / RECORD).stat().st_mtime, default=None)
+    if newest is not None:
+        check_intact(newest)
+    return newest
 
 
 def describe_folder(folder: Path) -> tuple[tuple[str, ...], int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from device_runner.building.cache import default_cache_dir
+from device_runner.building.cache import cache_folder
+from device_runner.building.private import REMEDY, make_private
 from device_runner.devices.job import Progress
 from device_runner.errors import RunnerError
 
@@ -32,7 +34,7 @@ def sole_use_of_host(progress: Progress) -> Iterator[None]:
     def waiting(holder: str) -> None:
         progress(f"waiting for process {holder}, which is measuring here", None)
 
-    with hold(default_cache_dir() / FILE, WAIT_S, busy, waiting):
+    with hold(cache_folder(None) / FILE, WAIT_S, busy, waiting):
         yield
 
 
@@ -54,14 +56,7 @@ def hold(
     except ImportError:  # Windows: left to its user
         yield
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file: IO[str] = open(path, "a+")  # noqa: SIM115 (closed below: closing is what lets go)
-    except OSError as error:
-        raise RunnerError(
-            f"{path}: cannot be written: {error.strerror}; set MOBILEVD_CACHE to another folder"
-        ) from None
-    with file:
+    with _opened(path) as file:
         until = time.monotonic() + wait_s
         while True:
             try:
@@ -69,12 +64,28 @@ def hold(
                 break
             except OSError:
                 file.seek(0)
-                holder = file.read().strip() or "another one"
+                told = file.read(20).strip()
+                holder = told if told.isascii() and told.isdigit() else "another one"
                 if time.monotonic() >= until:
                     raise RunnerError(busy(holder)) from None
                 waiting(holder)
                 time.sleep(POLL_S)
-        file.truncate(0)
+        file.seek(0)
+        file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _opened(path: Path) -> IO[str]:
+    """The lock file, which closing lets go of. Never another file, to which somebody made its name lead."""
+    make_private(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise RunnerError(f"{path}: cannot be written: {error.strerror}; {REMEDY}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise RunnerError(f"{path}: is no lock file of this user; remove it, or {REMEDY}")
+    return os.fdopen(descriptor, "r+")

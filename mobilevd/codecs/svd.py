@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,9 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.model.weight_files import what_instead
+
+CODE_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "_attn_implementation", "attn_implementation")
+"""Keys of a part's config by which transformers or diffusers choose code to fetch or import."""
 
 
 class SVDCodec(Codec):
@@ -97,9 +101,13 @@ def _load(model_class: Any, part: Path) -> Any:
             raise UserError(f"{file}: {told}")
     weights = [file.name for file in files]
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
+    _check_config(part / "config.json")
+    # a config may name another implementation of attention, which transformers would fetch and run
+    pinned = {"attn_implementation": "eager"} if model_class is CLIPVisionModelWithProjection else {}
     try:
         model, info = model_class.from_pretrained(
             part,
+            **pinned,
             variant=variant,
             torch_dtype=torch.float32,
             use_safetensors=True,
@@ -112,6 +120,17 @@ def _load(model_class: Any, part: Path) -> Any:
         missing = sorted(info["missing_keys"])
         raise UserError(f"{part}: {len(missing)} tensors of {model_class.__name__} are missing, first {missing[0]}")
     return model
+
+
+def _check_config(file: Path) -> None:
+    """Raise UserError for a config that makes its library load code, from the network or from beside it."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # the library says what is wrong with it
+    for key in CODE_KEYS:
+        if isinstance(config, dict) and config.get(key) not in (None, "eager"):
+            raise UserError(f"{file}: {key} makes other code run when it is loaded; remove it")
 
 
 def _one_line(error: Exception) -> str:

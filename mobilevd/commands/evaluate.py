@@ -23,12 +23,14 @@ def evaluate_command(
     fps: float | None,
     json: Path | None,
     console: Console | None = None,
+    trusted: str | None = None,
 ) -> None:
     """Print the distance and the motion ratio of generated clips against reference ones, and write all figures as JSON.
 
     Args:
         num_frames, fps: length and rate of the compared clips; None takes those of the first generated clip, which also
             sets the size.
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
 
     Raises:
         UserError: no clips, clips that cannot be read or differ, an unknown feature extractor.
@@ -43,7 +45,7 @@ def evaluate_command(
     result = evaluate_folders(
         generated,
         reference,
-        load_extractor(features),
+        load_extractor(features, trusted=trusted),
         lambda file: read_clip(file, count, rate, 0.0, form.height, form.width),
         fps=rate,
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from device_runner.bundle.whole_path import UNET
 from device_runner.measure.measure import measure
 from device_runner.protocol.protocol import Protocol
-from eval.features import load_extractor
+from eval.features import FeatureExtractor, load_extractor
 from export.bundle import Item, describe_model, write_bundle
 from export.bundle_folder import foreign_to_bundle
 from export.generator.unet_program import unet_program
@@ -51,6 +51,7 @@ def measure_ladder(
     targets: Sequence[str] = TARGETS,
     mixed_db: Sequence[float] = MIXED_DB,
     console: Console | None = None,
+    trusted: str | None = None,
 ) -> dict[str, Any]:
     """Export a one-step stage of a run in every precision, and measure size, parity, distance and host latency of each.
 
@@ -61,6 +62,7 @@ def measure_ladder(
         stage: its name; None takes the last one-step stage.
         targets: `NAME:PRECISION` of targets that run on this host.
         mixed_db: least PSNR of each mixed precision from four bits upwards; each is a row of its own.
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
 
     Raises:
         UserError: not a finished run, an unknown stage or one that is not one-step, a target that cannot run here.
@@ -72,7 +74,9 @@ def measure_ladder(
             raise UserError(f"target {target.name} cannot be on the ladder: {target.not_executed}")
     config = _read_config(run_folder)
     with hold_folder(run_folder):
-        return _measure(config, stage, chosen, mixed_db, display)
+        return _measure(
+            config, stage, chosen, mixed_db, display, load_extractor(config.evaluation.features, trusted=trusted)
+        )
 
 
 def _measure(
@@ -81,10 +85,11 @@ def _measure(
     chosen: Sequence[tuple[Target, str]],
     mixed_db: Sequence[float],
     display: Display,
+    extractor: FeatureExtractor,
 ) -> dict[str, Any]:
     codec = load_codec(config.base.codec)
     entry = _find_entry(plan_entries(config, codec), stage)
-    evaluator = Evaluator.of(config, load_extractor(config.evaluation.features), codec, prepare_clips(config, display))
+    evaluator = Evaluator.of(config, extractor, codec, prepare_clips(config, display))
     unet = SpatioTemporalUNet.from_pretrained(entry.model)
     settings = settings_of(unet, record_of(config, entry), codec)
     place = own_images(entry.model, config.model_dump(mode="json"))

@@ -39,8 +39,11 @@ from mobilevd.transforms.rehearsal import rehearse_stages
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
 
-def run(config: RunConfig, console: Console) -> dict[str, Any]:
-    """Do all that is not done yet and print the table; return the content of results.json."""
+def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict[str, Any]:
+    """Do all that is not done yet and print the table; return the content of results.json.
+
+    `trusted` is the SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
+    """
     started = time.perf_counter()
     processes, display, codec = _begin(config, console)
     entries = plan_entries(config, codec)
@@ -50,7 +53,7 @@ def run(config: RunConfig, console: Console) -> dict[str, Any]:
     if done is None:
         open_device(config.bench.device).platform()  # report a phone that does not answer before the work, too
         with hold_run_folder(config.output, processes):
-            done = _work(config, entries, codec, display, processes)
+            done = _work(config, entries, codec, display, processes, trusted)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
@@ -122,7 +125,12 @@ def _settings(config: RunConfig, entries: list[Entry]) -> dict[str, Any]:
 
 
 def _work(
-    config: RunConfig, entries: list[Entry], codec: Codec, display: Display, processes: PartialState
+    config: RunConfig,
+    entries: list[Entry],
+    codec: Codec,
+    display: Display,
+    processes: PartialState,
+    trusted: str | None,
 ) -> dict[str, Any]:
     with processes.main_process_first():
         for entry in entries:  # before any work: check that this folder belongs to this configuration
@@ -131,7 +139,7 @@ def _work(
         atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
         display.heading("data")
         clips = prepare_clips(config, display)
-    evaluator = Evaluator.of(config, load_extractor(config.evaluation.features), codec, clips)
+    evaluator = Evaluator.of(config, load_extractor(config.evaluation.features, trusted=trusted), codec, clips)
     rows = []
     for number, entry in enumerate(entries):
         display.heading(f"{number + 1}/{len(entries)} {entry.label}")

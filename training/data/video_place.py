@@ -10,6 +10,7 @@ from av.error import FFmpegError
 
 from mobilevd.errors import UserError
 from mobilevd.places import check_output_file
+from training.data.video_stream import OPEN_OPTIONS
 
 MARK = "made by MobileVD"
 """The comment that every clip written here carries."""
@@ -26,7 +27,7 @@ def check_video_place(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 def _is_written_here(file: Path) -> bool:
     try:
-        with av.open(f"file:{file}") as container:
+        with av.open(f"file:{file.absolute()}", options=OPEN_OPTIONS) as container:
             return any(key.lower() == "comment" and value == MARK for key, value in container.metadata.items())
     except (FFmpegError, OSError):
         return False

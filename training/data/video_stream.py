@@ -21,6 +21,13 @@ from mobilevd.errors import UserError
 
 PICTURE_CODECS = frozenset({"png", "apng", "bmp", "tiff", "webp", "gif", "mjpeg", "ppm"})
 """Codecs of pictures. A stream of one is a cover if there is a stream of another codec."""
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,gif,mxf,ogg,yuv4mpegpipe,mjpeg,h264,hevc,"
+    "ivf,dv,wav,mp3,aac,flac"
+)
+"""Containers of FFmpeg that are read, by what the file holds and not by its name. Playlists are left out on purpose: they
+name other files and addresses, which FFmpeg would open."""
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
 TAIL_S = 20.0  # a search for the end of a file begins so long before what its header says
 
 
@@ -59,7 +66,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open the container and the video stream that is shown; FFmpeg's errors inside become a VideoError."""
     try:
         # as a file, whatever its name looks like: FFmpeg takes "tcp:..." for an address
-        with cast(InputContainer, av.open(f"file:{path.absolute()}", "r")) as container:
+        with cast(InputContainer, av.open(f"file:{path.absolute()}", "r", options=OPEN_OPTIONS)) as container:
             yield container, _shown_stream(path, container)
     except FileNotFoundError as error:
         raise VideoError(f"{path}: no such file") from error

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from device_runner.building.cache import default_cache_dir
+from device_runner.building.private import make_private
 from device_runner.devices.lock import hold
-from device_runner.errors import RunnerError
 
 PATIENCE_S = 0.5
 """Time to wait for the lock: a process killed while starting adb holds it, through that child, until adb has begun."""
@@ -17,11 +17,7 @@ PATIENCE_S = 0.5
 
 def place(serial: str, ending: str) -> Path:
     """The path of a local file about one device; characters that a file name cannot hold are escaped."""
-    folder = default_cache_dir() / "adb"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunnerError(f"{folder}: cannot be made: {error.strerror}; set MOBILEVD_CACHE to another folder") from None
+    folder = make_private(default_cache_dir() / "adb")
     return folder / f"{re.sub('[^A-Za-z0-9.-]', lambda match: f'_{ord(match[0]):x}', serial)}.{ending}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import Any, cast
 
@@ -126,3 +127,25 @@ def test_a_pointer_in_place_of_weights_is_told(folder, tmp_path):
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3049435868\n")
     with pytest.raises(UserError, match=f"{file.name}: a pointer of Git LFS .* run `git lfs pull`"):
         SVDCodec.from_pretrained(tmp_path / "svd")
+
+
+@pytest.mark.parametrize("part", ["image_encoder", "vae"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_implementation", "somebody/kernels"),
+        ("_attn_implementation", "flash_attention_2"),
+        ("quantization_config", {"quant_method": "bitsandbytes"}),
+        ("auto_map", {"AutoModel": "somebody/code--modeling.Model"}),
+    ],
+)
+def test_configs_that_choose_code_are_refused(folder, tmp_path, part, key, value):
+    shutil.copytree(folder, tmp_path / "svd")
+    file = tmp_path / "svd" / part / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(UserError, match=f"{part}/config.json: {key} makes other code run when it is loaded"):
+        SVDCodec.from_pretrained(tmp_path / "svd")
+
+
+def test_attention_is_that_of_the_library_itself(codec):
+    assert codec.image_encoder.config._attn_implementation == "eager"

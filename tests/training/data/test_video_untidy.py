@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -225,3 +226,28 @@ def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.M
     write_video(tmp_path / "a.mp4", np.stack([numbered_frame(5)] * 3), 10)
     (tmp_path / "a.mp4").rename("tcp:127.0.0.1:9.mp4")
     assert read_number(read_clip("tcp:127.0.0.1:9.mp4", 1, 10, 0.0, HEIGHT, WIDTH)[0]) == 5
+
+
+PLAYLISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:{port}/x.ts\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile 'http://127.0.0.1:{port}/x.mp4'\n",
+    "concat of a file": "ffconcat version 1.0\nfile '{secret}'\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1" bandwidth="1"><BaseURL>http://127.0.0.1:{port}/x.mp4</BaseURL></Representation>'
+    "</AdaptationSet></Period></MPD>",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_a_playlist_opens_nothing(tmp_path: Path, kind: str) -> None:
+    secret = write_video(tmp_path / "secret.mp4", np.stack([numbered_frame(5)] * 3), 10)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        playlist = tmp_path / "video.mp4"
+        playlist.write_text(PLAYLISTS[kind].format(port=server.getsockname()[1], secret=secret))
+        for read in (probe, lambda path: read_clip(path, 1, 10, 0.0, HEIGHT, WIDTH)):
+            with pytest.raises(VideoError, match="video.mp4: broken or not a video"):
+                read(playlist)
+        with pytest.raises(TimeoutError):
+            server.accept()
