@@ -42,7 +42,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.latency.engines import MAKERS, Engine, Skipped  # noqa: E402
 from benchmarks.latency.machine import describe, gemm_gflops  # noqa: E402
 from benchmarks.latency.model import CALIBRATION, FRAMES, HEIGHT, WIDTH, Work, make_work  # noqa: E402
-from export.program.parity import GATES_DB, psnr_db  # noqa: E402
+from device_runner.bundle.gates import GATES_DB  # noqa: E402
+from export.program.parity import psnr_db  # noqa: E402
 from mobilevd.model.flops import count_flops  # noqa: E402
 
 REST_S = 0.3  # before each turn: the previous engine's threads spin for a moment after their work is done

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eval.clips import check_clips
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder
+from mobilevd.json_files import load_json
 from mobilevd.pixels import to_float
 from mobilevd.places import is_json_with, only_with_config
 
@@ -117,7 +118,7 @@ class MotionEncoder(nn.Module):
                     "(make one with `python -m training.tiny.motion_encoder --out FOLDER`)"
                 )
         try:
-            fields = json.loads((folder / "config.json").read_text())
+            fields = load_json(folder / "config.json")
             encoder = cls(MotionEncoderConfig(**{**fields, "channels": tuple(fields["channels"])}))
             encoder.load_state_dict(safetensors.torch.load_file(str(folder / "model.safetensors")))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:

@@ -7,6 +7,7 @@ given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from eval.figures import Figure, Row, columns, distance_names, number
 from mobilevd.files import atomic_write_text
+from mobilevd.plain_text import one_line
 
 NO_REASON = "not measured"
 # Terminal columns from which on the FLOPs per clip have a column of their own.
@@ -117,8 +119,23 @@ def render_table(
 
 
 def _plain(text: Any) -> str:
-    """Text that breaks neither a Markdown table nor a line."""
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    """Text as it is, in one line of Markdown: no table cell, link, picture, HTML or emphasis begins or ends in it."""
+    escaped = re.sub(r"([\\`*_|~\[\]])", r"\\\1", one_line(str(text)))
+    for character, reference in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("://", "&#58;//"),
+        ("www.", "www&#46;"),
+    ):
+        escaped = escaped.replace(character, reference)
+    return escaped
+
+
+def _link(name: Any, target: Any) -> str:
+    """A link to a file beside the report; the name alone if the target is anything else."""
+    inside = isinstance(target, str) and re.fullmatch(r"[\w. -]+(/[\w. -]+)*", target) and ".." not in target.split("/")
+    return f"[{_plain(name)}](<{target}>)" if inside else _plain(name)
 
 
 def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
@@ -140,10 +157,10 @@ def _listed(value: Any) -> Any:
 
 def _details(row: Row) -> list[str]:
     """Lines with the notes and links of one row; `samples` maps a word to a path relative to the report."""
-    samples = ", ".join(f"[{name}](<{target}>)" for name, target in (row.get("samples") or {}).items())
+    samples = ", ".join(_link(name, target) for name, target in (row.get("samples") or {}).items())
     notes = row.get("notes")
     texts = [notes] if isinstance(notes, str) else list(notes or [])
-    parts = [part for part in [" ".join(texts), samples] if part]
+    parts = [part for part in [_plain(" ".join(map(str, texts))), samples] if part]
     return [f"- **{_plain(row['name'])}**: {'; '.join(parts)}"] if parts else []
 
 
@@ -151,7 +168,7 @@ def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
     """Write the report of a run from its results (the content of `results.json`)."""
     rows = results.get("rows") or []
     facts = {"created": results.get("created"), "seed": results.get("seed"), **(results.get("machine") or {})}
-    lines = [f"# {results.get('name', 'run')}", ""]
+    lines = [f"# {_plain(results.get('name', 'run'))}", ""]
     lines += [
         f"- {_plain(str(key).replace('_', ' '))}: {_plain(_listed(value))}"
         for key, value in facts.items()
@@ -159,7 +176,7 @@ def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
     ]
     lines += ["", "## Cumulative effect", ""]
     if rows:
-        lines += [describe_protocol(results.get("protocol") or {}, _distance_name(rows)), ""]
+        lines += [_plain(describe_protocol(results.get("protocol") or {}, _distance_name(rows))), ""]
         lines += [markdown_table(rows, results.get("unavailable")), ""]
         lines += [
             "Motion is the mean frame-to-frame change over that of the reference clips (1 is right). FLOPs count a",

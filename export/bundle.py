@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from torch import Tensor
 
+from device_runner.bundle.gates import GATES_DB, MARGIN_DB
 from device_runner.bundle.manifest import (
     MANIFEST,
     FileEntry,
@@ -31,11 +32,10 @@ from export.generator.one_step import OneStepSettings
 from export.generator.unet_program import unet_program
 from export.profile.origins import origins_file
 from export.program.layer_precision import LayerPrecisions
-from export.program.parity import GATES_DB
 from export.program.program import Program
 from export.proof.builds import BuildUnavailable, RunInBuild, prove_in_builds
 from export.proof.half import check_half_gate, half_entry, prove_in_half
-from export.proof.prove import DEVICE_MARGIN_DB, check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
+from export.proof.prove import check_gate, not_executed_entry, parity_entry, prove, worst_on_reference
 from export.targets import parse_target
 from export.targets.base import Target, program_size
 from mobilevd.files import atomic_folder, atomic_write_bytes, atomic_write_json, sha256_file
@@ -198,14 +198,14 @@ def _write_program(
         if not allow_low_parity:
             check_gate(program, target, precision, layers, checks, gate)
         parity = parity_entry(checks, program.outputs, target.arithmetic(precision, layers))
-        gate = min(gate, worst_on_reference(checks).psnr_db - DEVICE_MARGIN_DB)
+        gate = min(gate, worst_on_reference(checks).psnr_db - MARGIN_DB)
         if target.has_weight_cache:
             parity = _with_builds(parity, program, target, file, run_in_build, gate, allow_low_parity)
     else:
         parity = not_executed_entry(target.not_executed)
     if half is not None:
         parity = replace(parity, half=half_entry(half, program.outputs))
-        gate = min(gate, worst_on_reference(half.checks).psnr_db - DEVICE_MARGIN_DB)
+        gate = min(gate, worst_on_reference(half.checks).psnr_db - MARGIN_DB)
     kind = list(program.cases)[-1]
     places = origins_file(file)
     inputs = [_write_tensor(folder, program.name, key, value) for key, value in program.cases[kind].items()]

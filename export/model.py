@@ -25,6 +25,7 @@ from mobilevd.errors import UserError
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.places import check_output_folder
+from mobilevd.terminal import TerminalConsole
 
 MOBILEVD_LATENTS = (32, 64)
 
@@ -70,7 +71,7 @@ def export_model(
     Raises:
         UserError: see `export_bundle`; and at the end, naming the targets that could not be exported.
     """
-    console = console or Console()
+    console = console or TerminalConsole()
     chosen = chosen_targets(request.targets, request.precision, request.goal)
     check_bundle_folders(out, chosen, [Path(model_folder)])
     unet = SpatioTemporalUNet.from_pretrained(model_folder)

@@ -14,6 +14,7 @@ from mobilevd.errors import UserError
 
 USER_MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
 
 class CommandGroup(TyperGroup):
@@ -29,6 +30,15 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nstopped; give the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if ctx.params.get("traceback") or type(error).__module__.partition(".")[0] in ("typer", "click"):
+                raise  # theirs: wrong options, and exit codes
+            told = (str(error).strip() or "no message").splitlines()[0]
+            _complain(
+                f"an error that should not be: {type(error).__name__}: {told[:500]}; "
+                "the same command as `mobilevd --traceback ...` shows where"
+            )
+            raise typer.Exit(UNEXPECTED) from None
 
 
 class WithLists(TyperCommand):
@@ -60,11 +70,15 @@ def _hush() -> None:
 
 
 def _complain(text: str) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from mobilevd.terminal import TerminalConsole
+
+    first, *more = text.splitlines() or [""]
+    # A name in it may hold a line end: what follows is set in, so that it is no line of its own.
     # soft_wrap: a terminal may wrap the line, but a log file keeps one problem on one line.
-    Console(stderr=True).print(Text(text, style="red"), soft_wrap=True)
+    told = "\n".join([first, *(f"  {line}" for line in more)])
+    TerminalConsole(stderr=True).print(Text(told, style="red"), soft_wrap=True)
 
 
 app = typer.Typer(
@@ -96,6 +110,13 @@ Json = Annotated[
 ]
 
 
+@app.callback()
+def options(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an unexpected error comes from.")] = False,
+) -> None:
+    """Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it."""
+
+
 @app.command()
 def run(
     config: Config,
@@ -122,11 +143,10 @@ def run(
 
         typer.echo(check_plan(resolved))
         return
-    from rich.console import Console
-
     from mobilevd.pipeline import run as run_pipeline
+    from mobilevd.terminal import TerminalConsole
 
-    run_pipeline(resolved, Console(), trusted)
+    run_pipeline(resolved, TerminalConsole(), trusted)
 
 
 @app.command()
@@ -167,11 +187,10 @@ def flops(
     json: Json = None,
 ) -> None:
     """Count parameters and TFLOPs of the paper's models, beside the published figures, or of your own model."""
-    from rich.console import Console
-
     from mobilevd.commands.flops import flops_command
+    from mobilevd.terminal import TerminalConsole
 
-    flops_command(model, json, Console(), frames, height, width)
+    flops_command(model, json, TerminalConsole(), frames, height, width)
 
 
 @app.command()
@@ -543,11 +562,10 @@ def report(
 @app.command()
 def doctor() -> None:
     """Check this machine for what a run needs. The exit code is 1 if something is missing."""
-    from rich.console import Console
-
     from mobilevd.commands.doctor import doctor_command
+    from mobilevd.terminal import TerminalConsole
 
-    if not doctor_command(Console()):
+    if not doctor_command(TerminalConsole()):
         raise typer.Exit(1)
 
 

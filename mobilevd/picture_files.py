@@ -17,8 +17,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 """Suffixes of picture files in a folder."""
 BACKGROUND = (255, 255, 255)
 """What shows through transparent pixels: white, as on a page."""
-MAX_PIXELS = 200_000_000
-"""The largest picture; a small file can claim to be of any size."""
+MAX_PIXELS = 120_000_000
+"""The largest picture, 360 MB of memory; a small file can claim to be of any size."""
 FULL_SCALE = 65535  # of 16-bit samples
 
 

@@ -7,7 +7,6 @@ content is of the kind that the same writer writes. Everything else is refused, 
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import stat
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 
 Foreign = Callable[[Path], str | None]
 """Finds a file in a folder that its writer did not write, and returns its path in the folder; None if there is none."""
@@ -185,8 +185,8 @@ def begins_with(start: str | bytes) -> Callable[[Path], bool]:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return load_json(file)
+    except (OSError, ValueError):
         return None
 
 

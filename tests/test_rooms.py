@@ -26,7 +26,7 @@ MAY_IMPORT = {
 }
 """Of the ground; the roof knows all rooms."""
 # in device_runner the bundle and the protocol know neither devices nor how anything is measured
-GROUND_OF_THE_RUNNER = ("device_runner.bundle", "device_runner.protocol", "device_runner.errors")
+GROUND_OF_THE_RUNNER = tuple(f"device_runner.{name}" for name in ("bundle", "protocol", "errors", "json_files"))
 
 
 def commands() -> set[str]:

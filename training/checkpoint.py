@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json, recover_folder
+from mobilevd.json_files import read_json
 from mobilevd.places import only
 
 FILES = ("*.safetensors", "optimizers.pt", "states.pt", "progress.json")
@@ -66,7 +66,11 @@ def load_checkpoint(
     recover_folder(folder)
     if not (folder / "progress.json").is_file():
         return None
-    progress = Progress(**json.loads((folder / "progress.json").read_text()))
+    told = read_json(folder / "progress.json")
+    try:
+        progress = Progress(**told)
+    except TypeError:
+        raise UserError(f"{folder / 'progress.json'}: not the progress of a training; delete the folder") from None
     if not isinstance(progress.skipped_in_a_row, dict):  # of a version that counted all phases together
         progress.skipped_in_a_row = {}
     if progress.plan != plan:

@@ -13,6 +13,7 @@ from typing import Any
 
 from device_runner.building.private import REMEDY, check_private, make_private
 from device_runner.errors import RunnerError
+from device_runner.json_files import parse_json, read_bytes
 
 RECORD = "build.json"
 """Name of the file beside every built runner that records what it was built from, and the SHA-256 of what came out."""
@@ -99,7 +100,7 @@ def _sha256(path: Path) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of what the runner in a folder was built from; empty if there is none."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = parse_json(read_bytes(folder / RECORD))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

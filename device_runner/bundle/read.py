@@ -7,11 +7,10 @@ the size and SHA-256 that the manifest gives, and every raw tensor file must hav
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from device_runner.bundle.hashes import CheckedFile, sha256_of, stamp_of
 from device_runner.bundle.manifest import (
@@ -23,7 +22,11 @@ from device_runner.bundle.manifest import (
     ProgramEntry,
     TensorEntry,
 )
+from device_runner.bundle.places import check_names, check_nothing_else
 from device_runner.errors import RunnerError
+from device_runner.json_files import parse_json, read_bytes
+
+MAX_MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -97,16 +100,20 @@ def read_bundle(folder: Path | str) -> Bundle:
     """Read and check a bundle; every file is hashed once.
 
     Raises `RunnerError` naming the file or the manifest's key: unknown schema version, missing or mistyped
-    field, path that leaves the folder, missing file, wrong size, wrong SHA-256.
+    field, path that leaves the folder, missing file, file that is not listed, link inside a program, wrong size, wrong
+    SHA-256.
     """
     folder = Path(folder)
     manifest, data = _read_manifest(folder)
+    check_names(folder, manifest)
     files = {name: _checked_file(folder, name, entry) for name, entry in manifest.files.items()}
     runs_per_clip = manifest.runs_per_clip()
+    programs = {name: _read_program(folder, name, entry, files) for name, entry in manifest.programs.items()}
+    check_nothing_else(folder, manifest)
     return Bundle(
         folder=folder,
         manifest=manifest,
-        programs={name: _read_program(folder, name, entry, files) for name, entry in manifest.programs.items()},
+        programs=programs,
         files=files,
         sha256=hashlib.sha256(data).hexdigest(),
         runs_per_clip=runs_per_clip,
@@ -134,11 +141,11 @@ def listed_files(folder: Path | str) -> set[str]:
 def _read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     file = folder / MANIFEST
     try:
-        data = file.read_bytes()
-        content = json.loads(data)
+        data = read_bytes(file, MAX_MANIFEST_BYTES)
+        content = parse_json(data, finite=False)
     except FileNotFoundError:
         raise RunnerError(f"{folder}: not a bundle, it has no {MANIFEST}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RunnerError(f"{file}: cannot be read as JSON: {error}") from None
     return Manifest.from_json(content, file), data
 
@@ -204,12 +211,6 @@ def _listed_file(folder: Path, place: str, name: str, files: dict[str, CheckedFi
 def _checked_file(folder: Path, name: str, entry: FileEntry) -> CheckedFile:
     """Check that a file lies inside the folder, also after following links, and has the stated size and content."""
     path = folder / name
-    # A bundle travels between systems, so both kinds of slash count as separators.
-    parts = name.replace("\\", "/").split("/")
-    if not name or os.path.isabs(name) or parts[0].endswith(":") or ".." in parts or parts[0] == "":
-        raise RunnerError(f"{folder / MANIFEST}: files: {name!r} leaves the bundle; paths must be relative and inside")
-    if (plain := PurePosixPath(name).as_posix()) != name:
-        raise RunnerError(f"{folder / MANIFEST}: files: {name!r} must be written {plain!r}, the one way of naming it")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise RunnerError(f"{path}: is a link that leaves the bundle {folder}")
     if not path.is_file():

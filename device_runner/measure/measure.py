@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from device_runner.bundle.gates import GATES_DB, MARGIN_DB
 from device_runner.bundle.read import Bundle, BundleProgram, read_bundle
 from device_runner.bundle.unchanged import check_unchanged
 from device_runner.bundle.whole_path import UNET
@@ -228,6 +229,7 @@ def _measurement(
         if real
         else []
     )
+    warnings += _lenient(identity["bundle"]["precision"], identity["outputs"])
     return Measurement(
         protocol=protocol.to_json(),
         date=raw.started,
@@ -266,3 +268,13 @@ def _summary(readings: Readings) -> dict[str, float]:
 def _figure(summary: dict[str, float], protocol: Protocol) -> dict[str, Any]:
     name = protocol.figure if protocol.figure in summary else AVERAGE
     return {"name": name, "ms": summary[name]}
+
+
+def _lenient(precision: str, outputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning for each output that may be farther from its reference than the precision allows."""
+    gate = GATES_DB.get(precision, 0.0)
+    return [
+        f"lenient: of {output['name']} the bundle asks {output['min_psnr_db']:g} dB; {precision} must reach {gate:g}"
+        for output in outputs
+        if output["min_psnr_db"] < gate - MARGIN_DB
+    ]

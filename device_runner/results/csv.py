@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.results.wording import one_line
 
+FORMULA_SIGNS = ("=", "+", "-", "@")
 _SUMMARY = ("mean", "std", "trimmed_mean", "min", "p5", "p50", "p90", "p95", "p99", "max", "first")
 COLUMNS = (
     *("bundle", "bundle_sha256", "target", "precision", "program", "method"),
@@ -104,7 +107,11 @@ def _write(path: Path | str, columns: Iterable[str], rows: Iterable[Mapping[str,
 
 
 def _safe(value: Any) -> Any:
-    """Quote a text that begins like a formula, which spreadsheets run; bundles and devices may have any name."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
+    """Text in one line, quoted if it begins like a formula, which spreadsheets run; bundles and devices may have any name.
+
+    Spreadsheets also take a full-width sign for the plain one.
+    """
+    if not isinstance(value, str):
+        return value
+    plain = one_line(value)
+    return "'" + plain if unicodedata.normalize("NFKC", plain).startswith(FORMULA_SIGNS) else plain

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.errors import RunnerError
+from device_runner.json_files import parse_json, read_bytes
 from device_runner.protocol.statistics import summarize
 
 SCHEMA_VERSION = 2
@@ -56,7 +57,7 @@ def read_report(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
+        report = parse_json(read_bytes(path))
     except FileNotFoundError:
         raise RunnerError(f"{path}: there is no such file; `mobilevd bench` writes reports") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -86,15 +87,6 @@ def check_report(report: Any) -> None:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a report."""
     return json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON's")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse(text)  # 1e999
 
 
 def _check_kind(report: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from device_runner.results.wording import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -27,4 +29,4 @@ def cell(text: str, style: str = "") -> Text:
     """Text unchanged, in one line, without the control characters that move a terminal's cursor."""
     from rich.text import Text
 
-    return Text(" ".join("".join(c if c.isprintable() else " " for c in text).split()), style=style)
+    return Text(one_line(text), style=style)

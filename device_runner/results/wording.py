@@ -9,6 +9,11 @@ NOTHING = "–"
 EMULATED = "emulated: outputs right, no latency"
 
 
+def one_line(text: str) -> str:
+    """Text from files and devices in one line, without characters that move a terminal's cursor or forge a line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def milliseconds(value: float | None) -> str:
     """A time with three significant digits, whole from 1000 on: more is noise on any device."""
     return NOTHING if value is None else significant(value)

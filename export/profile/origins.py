@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_bytes
+from mobilevd.json_files import load_json
 
 SCHEMA_VERSION = 1
 
@@ -44,7 +45,7 @@ def write_origins(file: Path, places: Sequence[Origin]) -> None:
 def read_origins(file: Path) -> list[Origin]:
     """Read the origins; UserError for a file that is not there or holds something else."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = load_json(file)
         if content["schema_version"] != SCHEMA_VERSION:
             raise UserError(
                 f"{file}: schema_version is {content['schema_version']!r}; this program reads version {SCHEMA_VERSION}"

@@ -15,8 +15,6 @@ from export.targets.base import Target
 from mobilevd.errors import UserError
 
 WORST_NAMED = 5
-DEVICE_MARGIN_DB = 3.0
-"""Margin by which a device's outputs may be further from the reference than this host's, if low parity was allowed."""
 
 
 def prove(program: Program, target: Target, file: Path) -> dict[str, list[Parity]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mobilevd.codecs.base import Codec
 from mobilevd.codecs.tiny import CONFIG_NAME, WEIGHTS_NAME, TinyCodec
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 
 SVD_FOLDERS = ("vae", "image_encoder", "feature_extractor")
 
@@ -56,7 +56,7 @@ def _codec_name(config_file: Path) -> str | None:
 def _read(config_file: Path) -> dict[str, Any]:
     """A JSON object from a file; empty if it is not there or is none."""
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = load_json(config_file)
+    except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

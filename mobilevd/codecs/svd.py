@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 from mobilevd.model.weight_files import what_instead
 
 CODE_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "_attn_implementation", "attn_implementation")
@@ -125,8 +125,8 @@ def _load(model_class: Any, part: Path) -> Any:
 def _check_config(file: Path) -> None:
     """Raise UserError for a config that makes its library load code, from the network or from beside it."""
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = load_json(file)
+    except (OSError, ValueError):
         return  # the library says what is wrong with it
     for key in CODE_KEYS:
         if isinstance(config, dict) and config.get(key) not in (None, "eager"):

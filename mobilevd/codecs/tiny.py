@@ -15,6 +15,7 @@ from torch.nn import functional
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder
+from mobilevd.json_files import load_json
 from mobilevd.places import is_json_with, only_with_config
 
 CONFIG_NAME = "config.json"
@@ -117,7 +118,7 @@ class TinyCodec(Codec):
         """Load what `save_pretrained` wrote, frozen and in evaluation mode. UserError names the file at fault."""
         folder = Path(folder)
         try:
-            config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+            config = load_json(folder / CONFIG_NAME)
             config.pop("codec")
             codec = cls(**config)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -7,7 +7,6 @@ the model that the blocks are from.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from mobilevd.commands.block_rows import (
 )
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.json_files import load_json
 from mobilevd.pipeline.display import Display
 
 SCHEMA_VERSION = 1
@@ -170,7 +170,7 @@ def block_table(
 def predict_file(table: Path, model: Path) -> dict[str, Any]:
     """Run `predict` with a saved table; UserError for a file that is not one."""
     try:
-        content = json.loads(table.read_text(encoding="utf-8"))
+        content = load_json(table)
     except (OSError, ValueError) as error:
         raise UserError(f"{table}: cannot be read as JSON: {error}") from None
     return predict(content, model, where=str(table))

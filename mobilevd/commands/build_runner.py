@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from device_runner.building.command import build_runner_command, describe_built
+from mobilevd.terminal import TerminalConsole
 
 
 def build_phone_runner(
@@ -21,7 +22,7 @@ def build_phone_runner(
     console: Console | None = None,
 ) -> None:
     """Build a runner and print where it lies, or print what would be done (`dry_run`)."""
-    console = console or Console()
+    console = console or TerminalConsole()
     with console.status("building"):
         built = build_runner_command(
             abi, executorch=executorch, ndk=ndk, glibc=glibc, wheel=wheel, vulkan=vulkan, dry_run=dry_run

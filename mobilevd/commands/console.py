@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from device_runner.devices.job import Progress as Tell
+from mobilevd.terminal import TerminalConsole
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
 
 
-class PipeConsole(Console):
+class PipeConsole(TerminalConsole):
     """A console whose reader may go away (`| head`): the command does not fail then, as 1 would mean a regression."""
 
     def on_broken_pipe(self) -> None:

@@ -12,11 +12,13 @@ from device_runner.devices.adb.device import AdbDevice
 from device_runner.devices.adb.program import find_program
 from device_runner.devices.kinds import same_phones
 from device_runner.errors import RunnerError
+from mobilevd.plain_text import one_line
+from mobilevd.terminal import TerminalConsole
 
 
 def list_devices(adb: str | None, console: Console | None = None) -> None:
     """List every device that adb knows: what it is, or what it needs before it can be used."""
-    console = console or Console()
+    console = console or TerminalConsole()
     program = find_program(adb)
     console.print(Text(f"adb {program.version}: {program.path} ({program.source})"), soft_wrap=True)
     if program.warning:
@@ -43,7 +45,7 @@ def list_devices(adb: str | None, console: Console | None = None) -> None:
 
 def _print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     """A line per device. No table: one that does not fit would cut the serials, which are there to be copied."""
-    rows = [("device", "what it is", "system", "state"), *rows]
+    rows = [("device", "what it is", "system", "state"), *(tuple(map(one_line, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -67,4 +69,4 @@ def _look_at(device: AdbDevice) -> tuple[str, str, str]:
 def clean_device(serial: str, adb: str | None, console: Console | None = None) -> None:
     """Remove all of this project's files from a device; `RunnerError` if a measurement runs there."""
     AdbDevice.from_argument(serial.removeprefix("adb:"), adb).clean()
-    (console or Console()).print(Text(f"{serial}: nothing of ours is left on it"))
+    (console or TerminalConsole()).print(Text(f"{serial}: nothing of ours is left on it"))

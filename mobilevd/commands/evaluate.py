@@ -11,6 +11,7 @@ from eval.protocol import evaluate_folders
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.places import check_output_file, is_json_with
+from mobilevd.terminal import TerminalConsole
 from training.data.video import read_clip
 from training.data.video_stream import probe
 
@@ -51,7 +52,7 @@ def evaluate_command(
     )
     if json is not None:
         atomic_write_json(json, result)
-    (console or Console()).print(
+    (console or TerminalConsole()).print(
         f"{result['distance_name']} {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}",
         highlight=False,
         markup=False,

@@ -23,6 +23,7 @@ from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
 from mobilevd.pipeline.record import find_record, load_codec_of
 from mobilevd.pipeline.rows import run_settings
+from mobilevd.terminal import TerminalConsole
 
 
 def export_command(
@@ -81,7 +82,7 @@ def export_command(
     chosen = {**_chosen(conditioning), **_latent_size(size, 8 if codec is None else codec.spatial_factor)}
     settings = settings_of(unet, record, codec, chosen)
     if record is None and "sigma" not in chosen:
-        (console or Console()).print(
+        (console or TerminalConsole()).print(
             f"note: {model} does not tell how it is sampled; exported for one step at sigma {settings.sigma:g}, "
             f"{settings.fps:g} fps, motion bucket {settings.motion_bucket_id:g} (--sigma, --fps, --motion-bucket)",
             soft_wrap=True,

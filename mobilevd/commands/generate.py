@@ -18,6 +18,7 @@ from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.record import find_codec, find_record
 from mobilevd.pixels import read_picture, starting_noise, tensor_to_frames
+from mobilevd.terminal import TerminalConsole
 from training.data.video import write_video
 from training.data.video_place import check_video_place
 
@@ -50,10 +51,11 @@ def generate_command(
         if given := [name for name, value in fixed.items() if value is not None]:
             raise UserError(f"--{given[0]} goes with --model; in a bundle it was fixed when it was exported")
         from device_runner.bundle.read import read_bundle
-        from export.run_bundle import frames_per_second, generate_with_bundle
+        from export.run_bundle import frames_per_second
+        from export.run_in_child import generate_in_child
 
         checked = read_bundle(bundle)
-        frames = generate_with_bundle(checked, image, seed)
+        frames = generate_in_child(checked, image, seed)
         fps, how = frames_per_second(checked), f"with {checked.target}, {checked.precision}"
     else:
         assert model is not None
@@ -67,7 +69,7 @@ def generate_command(
         frames = generate_frames(unet, codec_folder, image, **settings)
         fps, how = settings.get("fps", 7), f"{count} step(s)"
     write_video(out, frames, fps)
-    (console or Console()).print(
+    (console or TerminalConsole()).print(
         f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}",
         highlight=False,
         markup=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +29,7 @@ from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.folder_lock import hold_folder
+from mobilevd.json_files import load_json
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import prepare_clips
 from mobilevd.pipeline.display import Display
@@ -39,6 +39,7 @@ from mobilevd.pipeline.pictures import encode_images, find_images, own_images, r
 from mobilevd.pipeline.record import find_near, record_of
 from mobilevd.pipeline.rows import Entry, plan_entries
 from mobilevd.places import begins_with, check_output_file, check_output_folder, is_json_with
+from mobilevd.terminal import TerminalConsole
 
 TARGETS = tuple(f"executorch-xnnpack:{precision}" for precision in ("fp32", "fp16", "int8", "8da8w", "8da4w"))
 ROUNDS = 3
@@ -67,7 +68,7 @@ def measure_ladder(
     Raises:
         UserError: not a finished run, an unknown stage or one that is not one-step, a target that cannot run here.
     """
-    display = Display(console or Console())
+    display = Display(console or TerminalConsole())
     chosen = [parse_target(target) for target in targets]
     for target, _ in chosen:
         if target.not_executed is not None:
@@ -153,7 +154,7 @@ def _mixture_name(least_db: float) -> str:
 def _read_config(run_folder: Path) -> RunConfig:
     file = run_folder / "config.json"
     try:
-        config = RunConfig.model_validate(json.loads(file.read_text()))
+        config = RunConfig.model_validate(load_json(file))
     except FileNotFoundError:
         raise UserError(f"{file}: not there; give the folder of a run (`mobilevd run` makes one)") from None
     except ValueError as error:

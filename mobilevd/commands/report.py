@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from eval.report import render_table, write_report_markdown
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
+from mobilevd.pipeline.row_files import check_row_files
+from mobilevd.pipeline.run_folder import is_report
+from mobilevd.places import check_output_file
+from mobilevd.terminal import TerminalConsole
 
 
 def report_command(run_folder: Path, console: Console | None = None) -> None:
@@ -18,15 +23,29 @@ def report_command(run_folder: Path, console: Console | None = None) -> None:
     """
     file = run_folder / "results.json"
     try:
-        results = json.loads(file.read_text())
+        results = load_json(file)
     except FileNotFoundError:
         raise UserError(f"{file}: not there; `mobilevd run` writes it when the run is done") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file}: not JSON ({error}); give the command of the run again") from None
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise UserError(f"{file}: not the results of a run; give the command of the run again")
+    check_output_file(run_folder / "report.md", is_report, "a run's report")
+    for row in results["rows"]:
+        _check_row(run_folder, row)
     write_report_markdown(run_folder / "report.md", results)
     render_table(
         results["rows"],
-        console or Console(),
+        console or TerminalConsole(),
         protocol=results.get("protocol"),
         unavailable=results.get("unavailable"),
     )
+
+
+def _check_row(run_folder: Path, row: Any) -> None:
+    """Raise UserError for a row that is none, or whose figures are of other files than lie there now."""
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise UserError(f"{run_folder / 'results.json'}: a row without a name; give the command of the run again")
+    place = run_folder / str(row.get("folder", ""))
+    if "files" in row and place.parent == run_folder and place.is_dir():
+        check_row_files(place, row["files"])

@@ -6,6 +6,7 @@ import yaml
 
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.config.transforms import TransformSettings
+from mobilevd.plain_text import one_line
 
 
 def describe_plan(config: RunConfig) -> str:
@@ -19,7 +20,7 @@ def _stage(index: int, stage: StageSettings) -> str:
     transforms = ", ".join(_transform(transform) for transform in stage.transforms) or "no transform"
     objective = stage.objective
     training = f"{objective.kind} for {stage.training.steps} steps" if objective.trains else "no training"
-    return f"# {index + 1:2d}. {stage.name} ({stage.label}): {transforms}; {training}; {stage.nfe}"
+    return f"# {index + 1:2d}. " + one_line(f"{stage.name} ({stage.label}): {transforms}; {training}; {stage.nfe}")
 
 
 def _transform(transform: TransformSettings) -> str:

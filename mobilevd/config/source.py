@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mobilevd.config.yaml_size import MAX_BYTES, check_size
 from mobilevd.errors import UserError
 
 
@@ -20,21 +21,25 @@ class ConfigSource:
         self.path = path
         text = _read(path)
         try:
+            self._node = yaml.compose(text, Loader=yaml.SafeLoader)
+            check_size(path, self._node)
             # OmegaConf's loader is a safe one that also reads 1e-4 as a number and refuses a key given twice.
             values: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
-            self._node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
             raise UserError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"{path}: not valid YAML: {_first_line(error)}") from None
+        except RecursionError:
+            raise UserError(f"{path}: not valid YAML: nested too deeply") from None
         if not isinstance(self._node, yaml.MappingNode | None) or not isinstance(values, dict):
             got = "a list" if isinstance(values, list) else "text"
             raise UserError(f"{path}: expected `key: value` lines, got {got}")
         self._overridden: list[tuple[list[str | int], str]] = []
         for override in overrides:
             self._overridden.append((_apply(values, override), override))
+        _refuse_resolvers(values)
         try:
             resolved: Any = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
         except OmegaConfBaseException as error:
@@ -62,8 +67,27 @@ class ConfigSource:
         return f"{self.path}:{line}" if line else str(self.path)
 
 
+def _refuse_resolvers(value: Any) -> None:
+    """Raise UserError for `${name:...}`, which would run a function: it could read the environment into the run's files.
+
+    `${a.b}`, the value of another key, stays possible.
+    """
+    if isinstance(value, dict):
+        for each in value.values():
+            _refuse_resolvers(each)
+    elif isinstance(value, list):
+        for each in value:
+            _refuse_resolvers(each)
+    elif isinstance(value, str) and (start := value.find("${")) >= 0 and ":" in value[start:]:
+        raise UserError(
+            f"{value[:60]!r}: functions such as ${{oc.env:...}} are not run in a configuration; write the value"
+        )
+
+
 def _read(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path}: larger than {MAX_BYTES} bytes, which no configuration is")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         folder = path.parent if path.parent.is_dir() and list(path.parent.glob("*.yaml")) else Path("configs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,11 +12,12 @@ from torch import nn
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_folder, atomic_write_json
+from mobilevd.json_files import read_json
 from mobilevd.model.config_values import check_values
 from mobilevd.model.model_place import model_folder
 from mobilevd.model.sampling_record import FILE as SAMPLING_RECORD
 from mobilevd.model.sampling_record import SamplingRecord, write_record
-from mobilevd.model.weight_files import WEIGHTS, read_tensors, weight_files
+from mobilevd.model.weight_files import WEIGHTS, read_tensors, shapes_in, weight_files
 from mobilevd.places import is_json_with, only_with_config
 
 SVD_CLASS = "UNetSpatioTemporalConditionModel"
@@ -49,12 +50,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises UserError if it is missing or not a JSON object.
     """
     path = model_folder(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path}: not a model config (a JSON object was expected)")
     return {key: value for key, value in config.items() if key not in AVERAGING_KEYS}
@@ -68,30 +64,31 @@ def load_strict(model: nn.Module, files: list[Path], where: Path) -> None:
     Raises:
         UserError: the first mismatching tensor (in the model's order), with both shapes.
     """
+    state, found = model.state_dict(), read_tensors(files)
+    check_shapes(model, {name: tuple(tensor.shape) for name, tensor in found.items()}, where)
+    with torch.no_grad():
+        for name, wanted in state.items():
+            wanted.copy_(found[name].reshape(wanted.shape))
+
+
+def check_shapes(model: nn.Module, found: Mapping[str, tuple[int, ...]], where: Path) -> None:
+    """Raise UserError, as `load_strict`, unless tensors of these names and shapes are those of `model`."""
     state = model.state_dict()
-    found = read_tensors(files)
-    for name, tensor in found.items():
-        wanted = state.get(name)
-        if wanted is not None and tensor.ndim == 5 and wanted.ndim == 4 and tensor.shape[-1] == 1:
-            found[name] = tensor.squeeze(-1)
     for name, wanted in state.items():
         if name not in found:
             raise UserError(
                 f"{where}: a checkpoint of another architecture: {name} of shape {tuple(wanted.shape)} is missing"
             )
-        if found[name].shape != wanted.shape:
+        shape = found[name]
+        if shape != tuple(wanted.shape) and not (len(shape) == 5 and wanted.ndim == 4 and shape == (*wanted.shape, 1)):
             raise UserError(
-                f"{where}: a checkpoint of another architecture: {name} has shape {tuple(found[name].shape)}, "
+                f"{where}: a checkpoint of another architecture: {name} has shape {shape}, "
                 f"its config says {tuple(wanted.shape)}"
             )
     if extra := next((name for name in found if name not in state), None):
         raise UserError(
-            f"{where}: a checkpoint of another architecture: {extra} of shape {tuple(found[extra].shape)} "
-            "has no place in this model"
+            f"{where}: a checkpoint of another architecture: {extra} of shape {found[extra]} has no place in this model"
         )
-    with torch.no_grad():
-        for name, wanted in state.items():
-            wanted.copy_(found[name])
 
 
 def build_model(cls: type[Model], folder: Path) -> Model:
@@ -126,8 +123,12 @@ def load_model_folder(
     Raises UserError for a missing folder or file, a config of another class, unknown config keys, tensors that differ.
     """
     folder = model_folder(folder)
+    files = weight_files(folder, variant)
+    if (shapes := shapes_in(files)) is not None:  # told before anything is allocated, whatever the config says
+        with torch.device("meta"):
+            check_shapes(build_model(cls, folder), shapes, folder)
     model = build_model(cls, folder)
-    load_strict(model, weight_files(folder, variant), folder)
+    load_strict(model, files, folder)
     if torch_dtype is not None:
         nn.Module.to(model, torch_dtype)  # in place; diffusers' own `to` warns about every change of dtype
     return model.eval()

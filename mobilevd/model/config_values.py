@@ -23,6 +23,10 @@ _LISTS = ("down_block_types", "up_block_types")
 _FLAGS = ("live_funnels", "temporal_gates")
 
 
+MAX_LEVELS, MAX_LAYERS, MAX_WIDTH = 16, 64, 65_536
+"""Of a UNet: levels, layers of a level (and transformer layers in each of them), channels."""
+
+
 def check_values(arguments: Mapping[str, Any]) -> None:
     """Raise UserError, naming the key and what would be right, for a value of a wrong kind.
 
@@ -32,6 +36,19 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         right, wanted = _rule(key, value)
         if not right:
             raise UserError(f"config: {key} is {_short(value)}; it must be {wanted}")
+        if (most := _most(key)) is not None:
+            values = value if isinstance(value, list) else [value]
+            if len(values) > MAX_LEVELS or any(isinstance(each, int) and each > most for each in values):
+                raise UserError(
+                    f"config: {key} is {_short(value)}; up to {MAX_LEVELS} levels of up to {most} are built"
+                )
+
+
+def _most(key: str) -> int | None:
+    """The largest number of a key whose size decides how much is built."""
+    if key in ("layers_per_block", "transformer_layers_per_block"):
+        return MAX_LAYERS
+    return MAX_WIDTH if key in ("block_out_channels", "cross_attention_dim", "in_channels", "out_channels") else None
 
 
 def _rule(key: str, value: Any) -> tuple[bool, str]:

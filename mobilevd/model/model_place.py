@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 
 PIPELINE = "model_index.json"
 """What diffusers writes into the folder of a whole pipeline."""
@@ -53,8 +53,8 @@ def _is_run(config: Path) -> bool:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError):
+        return load_json(file)
+    except (OSError, ValueError):
         return None
 
 

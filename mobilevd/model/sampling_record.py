@@ -6,7 +6,6 @@ and a wrong guess gives a picture of noise. So the folder carries it, wherever i
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.json_files import load_json
 
 FILE = "sampling.json"
 
@@ -78,7 +78,7 @@ def read_record(folder: Path) -> SamplingRecord | None:
     """Read a model folder's record; None if it has none. Raises UserError, naming the key, for one that is not right."""
     path = folder / FILE
     try:
-        content = json.loads(path.read_text())
+        content = load_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:

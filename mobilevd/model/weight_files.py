@@ -5,18 +5,19 @@ Safetensors, or PyTorch's own files, which are only loaded as far as they hold t
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 
+T = TypeVar("T")
 WEIGHTS = "diffusion_pytorch_model"
 STEMS = (WEIGHTS, "model", "pytorch_model")
 """Names without suffix: diffusers', accelerate's in its two formats."""
@@ -51,7 +52,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
 def _shards(folder: Path, index: Path) -> list[Path]:
     """The shards, as an index file lists them."""
     try:
-        named: list[Any] = list(json.loads(index.read_text())["weight_map"].values())
+        named: list[Any] = list(load_json(index)["weight_map"].values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         named = []
     if not named or not all(isinstance(name, str) for name in named):
@@ -73,13 +74,38 @@ def read_tensors(files: list[Path]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for file in files:
         found.update(_safetensors(file) if file.suffix == ".safetensors" else _pickled(file))
-    while prefix := next((p for p in PREFIXES if found and all(name.startswith(p) for name in found)), None):
-        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    found = _unwrapped(found)
     if any(name.startswith(RELEASE_PREFIX) for name in found):
         raise UserError(
             f"{files[0]}: the single-file release of Stable Video Diffusion, whose names are not diffusers'; take the "
             "folders of the same release (unet/, vae/, image_encoder/, feature_extractor/)"
         )
+    return found
+
+
+def shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of all tensors by the model's names, from the headers alone; None if a file has none, as pickled ones.
+
+    Raises UserError as `read_tensors`.
+    """
+    if any(file.suffix != ".safetensors" for file in files):
+        return None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                shapes |= {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: {what_instead(file) or f'not a complete safetensors file ({error})'}") from None
+    if any(name.startswith(RELEASE_PREFIX) for name in shapes):
+        return None  # told by `read_tensors`
+    return _unwrapped(shapes)
+
+
+def _unwrapped(found: dict[str, T]) -> dict[str, T]:
+    """The entries by the model's names, without what wrappers put before them."""
+    while prefix := next((p for p in PREFIXES if found and all(name.startswith(p) for name in found)), None):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.json_files import load_json, read_json
 from mobilevd.model.flops import count_flops
 from mobilevd.model.sampling_record import SamplingRecord
 from mobilevd.model.unet import SpatioTemporalUNet
@@ -111,7 +111,7 @@ def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[s
     if kept := _kept(file, entry, opened, protocol):
         return kept
     atomic_write_json(file, measure(entry.folder / BUNDLE, opened, protocol).to_json())
-    return json.loads(file.read_text())
+    return read_json(file)
 
 
 def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[str, Any] | None:
@@ -120,7 +120,7 @@ def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[
         return None
     facts = {"name": device.name, **device.describe()}
     try:
-        kept = json.loads(file.read_text())
+        kept = load_json(file)
         same_device = all(kept["device"][key] == facts.get(key) for key in DEVICE_KEYS if key in kept["device"])
         same_bundle = kept["bundle"]["sha256"] == sha256_file(entry.folder / BUNDLE / MANIFEST)
         return kept if same_device and same_bundle and kept["protocol"] == protocol.to_json() else None

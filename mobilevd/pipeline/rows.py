@@ -12,6 +12,7 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.json_files import load_json, read_json
 from mobilevd.model.checkpoint import read_config
 from mobilevd.model.model_place import model_folder
 from mobilevd.model.weight_files import weight_files
@@ -141,7 +142,7 @@ def claim_folder(entry: Entry) -> None:
     note = entry.folder / "entry.json"
     if note.is_file():
         try:
-            there = json.loads(note.read_text())["fingerprint"]
+            there = load_json(note)["fingerprint"]
         except (ValueError, KeyError, TypeError):
             there = ""
         if there != entry.fingerprint:
@@ -161,7 +162,9 @@ def run_settings(model: Path) -> dict[str, Any]:
     entry, config = model.parent / "entry.json", model.parent.parent / "config.json"
     if not (entry.is_file() and config.is_file()):
         return {}
-    settings = json.loads(config.read_text())
-    name = json.loads(entry.read_text())["name"]
+    settings, noted = read_json(config), read_json(entry)
+    name = noted.get("name") if isinstance(noted, dict) else None
+    if not isinstance(settings, dict) or not {"stages", "data", "diffusion", "base"} <= settings.keys():
+        raise UserError(f"{config}: not the configuration of a run, which {entry} says it is")
     stage = next((stage for stage in settings["stages"] if stage["name"] == name), None)
     return {**settings, "one_step": stage is not None and stage["nfe"] == "one-step"}

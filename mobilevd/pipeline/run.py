@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -25,15 +24,18 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.folder_lock import hold_folder
+from mobilevd.json_files import read_json
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.processes import join_processes
+from mobilevd.pipeline.row_files import check_row_files, files_of_row
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
 from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.train import train_entry
+from mobilevd.terminal import TerminalConsole
 from mobilevd.transforms.rehearsal import rehearse_stages
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
@@ -65,7 +67,7 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
 def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Display, Codec]:
     """Set up a command that trains: processes, display and codec; only the first of several processes prints."""
     processes = join_processes()
-    display = Display((console or Console()) if processes.is_main_process else Console(quiet=True))
+    display = Display((console or TerminalConsole()) if processes.is_main_process else TerminalConsole(quiet=True))
     return processes, display, load_codec(config.base.codec).to(processes.device)
 
 
@@ -114,8 +116,15 @@ def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any]
     file = config.output / "results.json"
     if not file.is_file():
         return None
-    results = json.loads(file.read_text())
-    return results if results.get("settings") == _settings(config, entries) else None
+    results = read_json(file)
+    if not isinstance(results, dict) or results.get("settings") != _settings(config, entries):
+        return None
+    rows = results.get("rows")
+    if not isinstance(rows, list) or len(rows) != len(entries) or not all("files" in row for row in rows):
+        return None  # of an earlier version: put together again from the rows' own files
+    for entry, row in zip(entries, rows, strict=True):
+        check_row_files(entry.folder, row["files"])
+    return results
 
 
 def _settings(config: RunConfig, entries: list[Entry]) -> dict[str, Any]:
@@ -147,12 +156,13 @@ def _work(
         if processes.is_main_process:
             row = _evaluate(evaluator, entry, config, display)
             row.update(_measure(config, entry, entries, codec, clips, display))
+            _record_files(entry, row)
             rows.append(row)
             display.line(f"  {_summary(row)}")
     if processes.is_main_process:
         _write_results(config, entries, rows)
     processes.wait_for_everyone()
-    return json.loads((config.output / "results.json").read_text())
+    return read_json(config.output / "results.json")
 
 
 def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]]) -> None:
@@ -179,16 +189,26 @@ def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Di
         "reference_clips": evaluator.reference_identity,
     }
     if file.is_file():
-        kept = json.loads(file.read_text())
-        if kept.get("asked") == asked:
+        kept = read_json(file)
+        if isinstance(kept, dict) and kept.get("asked") == asked and "files" in kept:
+            check_row_files(entry.folder, kept["files"])
             return {**kept, "name": entry.label}
     count = config.evaluation.clips
     with display.bar(f"generating and judging {count} clips", count) as bar:
         row = evaluator.evaluate(entry, lambda done: bar.update(done, count))
     samples = {"video": f"{entry.folder.name}/samples.mp4", "contact_sheet": f"{entry.folder.name}/contact_sheet.png"}
     row = {"name": entry.label, "stage": entry.name, **row, "samples": samples, "asked": asked}
-    atomic_write_json(file, row)
+    atomic_write_json(file, {**row, "files": files_of_row(entry.folder)})
     return row
+
+
+def _record_files(entry: Entry, row: dict[str, Any]) -> None:
+    """Note in the row and in its metrics.json which files the figures are of."""
+    row |= {"folder": entry.folder.name, "files": files_of_row(entry.folder)}
+    file = entry.folder / "metrics.json"
+    judged = read_json(file)
+    if judged.get("files") != row["files"]:
+        atomic_write_json(file, {**judged, "files": row["files"]})
 
 
 def _measure(

@@ -39,7 +39,7 @@ def check_run_files(folder: Path) -> None:
     rules: dict[str, Callable[[Path], bool]] = {
         "config.json": is_json_with("base", "stages"),
         "results.json": is_json_with("rows", "settings"),
-        "report.md": _is_report,
+        "report.md": is_report,
     }
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give output=FOLDER")
@@ -47,5 +47,6 @@ def check_run_files(folder: Path) -> None:
         check_output_file(folder / name, ours, "a run's; give output=ANOTHER_FOLDER")
 
 
-def _is_report(file: Path) -> bool:
+def is_report(file: Path) -> bool:
+    """True for a report.md of a run."""
     return b"\n## Cumulative effect\n" in file.read_bytes()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.json_files import load_json
 from mobilevd.temporary import is_temporary, remove_leftovers_in
 from training.data.scenes import render_scene
 from training.data.video import write_video
@@ -64,7 +64,7 @@ def _check(folder: Path, settings: dict[str, Any]) -> None:
         return
     remedy = "choose another folder, or delete this one"
     try:
-        there = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+        there = load_json(folder / SETTINGS_NAME)
         differing = [key for key in settings if key != "count" and there[key] != settings[key]]
         if there["count"] > settings["count"]:
             differing.append("count")

@@ -7,7 +7,6 @@ a listing, or on the process that asks.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
+from mobilevd.json_files import load_json
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def recorded_split(file: Path, names: Iterable[str], fraction: float, seed: int)
 def _read(file: Path, asked: dict[str, Any]) -> Split | None:
     remedy = "give output=ANOTHER_FOLDER"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = load_json(file)
         sides = [frozenset(map(str, record[side])) for side in ("judged", "trained")]
         there = {key: record[key] for key in asked}
     except FileNotFoundError:

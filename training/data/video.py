@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -37,42 +38,65 @@ def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, hei
     """
     path = Path(path)
     times = [start_s + k / fps for k in range(num_frames)]
-    with opened(path) as (container, stream):
-        aspect, half_frame_s = float(stream.sample_aspect_ratio or 1), 0.5 / rate_of(stream)
-        from_s = max(0.0, start_s - SEEK_MARGIN_S) if is_indexed(container) else 0.0
-        chosen, end_s = _nearest(decode(container, stream, from_s), times)
-    if from_s > 0 and (not chosen or chosen[0].time_s > start_s + half_frame_s):
-        # the file's index led past the wanted frame, or nowhere: decode from the beginning
+    try:
         with opened(path) as (container, stream):
-            chosen, end_s = _nearest(decode(container, stream, 0.0), times)
+            half_frame_s = 0.5 / rate_of(stream)
+            from_s = max(0.0, start_s - SEEK_MARGIN_S) if is_indexed(container) else 0.0
+            chosen, end_s = _nearest(decode(container, stream, from_s), times, _reader(stream, height, width))
+        if from_s > 0 and (not chosen or chosen[0].time_s > start_s + half_frame_s):
+            # the file's index led past the wanted frame, or nowhere: decode from the beginning
+            with opened(path) as (container, stream):
+                chosen, end_s = _nearest(decode(container, stream, 0.0), times, _reader(stream, height, width))
+    except (UnknownColour, UnknownMatrix) as error:
+        raise VideoError(f"{path}: {error}; convert it first") from None
     if len(chosen) < num_frames:
         raise VideoError(
             f"{path}: too short or cut off: {len(chosen)} of the {num_frames} frames asked were found at {fps:g} "
             f"fps from {start_s:.2f} s; what can be decoded ends at {end_s:.2f} s"
         )
-    if (damaged := next((timed for timed in chosen if timed.damaged), None)) is not None:
+    if (damaged := next((shown for shown in chosen if shown.damaged), None)) is not None:
         raise DamagedVideo(
             f"{path}: damaged: the decoder met errors in the frame at {damaged.time_s:.2f} s or before it"
         )
-    try:
-        pictures = {id(timed): _picture(timed.frame, height, width, aspect) for timed in chosen}
-    except (UnknownColour, UnknownMatrix) as error:
-        raise VideoError(f"{path}: {error}; convert it first") from None
-    return np.stack([pictures[id(timed)] for timed in chosen])
+    return np.stack([shown.picture for shown in chosen])
 
 
-def _nearest(frames: Iterator[Timed], times: list[float]) -> tuple[list[Timed], float]:
+@dataclass(frozen=True)
+class _Shown:
+    """A frame that was chosen, at the size that was asked for; the decoded one is let go at once."""
+
+    time_s: float
+    damaged: bool
+    picture: np.ndarray
+
+
+def _reader(stream: VideoStream, height: int, width: int) -> Callable[[Timed], _Shown]:
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return lambda timed: _Shown(timed.time_s, timed.damaged, _picture(timed.frame, height, width, aspect))
+
+
+def _nearest(
+    frames: Iterator[Timed], times: list[float], read: Callable[[Timed], _Shown]
+) -> tuple[list[_Shown], float]:
     """Return the frame nearest to each of the rising `times`, as far as the video goes, and where decoding ended.
 
     The last frame is shown for its duration: a time after that is not in the video.
     """
-    chosen: list[Timed] = []
+    chosen: list[_Shown] = []
+    last: tuple[Timed, _Shown] | None = None
+
+    def choose(timed: Timed) -> None:
+        nonlocal last
+        if last is None or last[0] is not timed:
+            last = timed, read(timed)
+        chosen.append(last[1])
+
     previous: Timed | None = None
     for current in frames:
         while len(chosen) < len(times) and times[len(chosen)] <= current.time_s:
             time_s = times[len(chosen)]
             earlier = previous is not None and time_s - previous.time_s <= current.time_s - time_s
-            chosen.append(previous if previous is not None and earlier else current)
+            choose(previous if previous is not None and earlier else current)
         previous = current
         if len(chosen) == len(times):
             break
@@ -80,7 +104,7 @@ def _nearest(frames: Iterator[Timed], times: list[float]) -> tuple[list[Timed], 
         return chosen, 0.0
     end_s = previous.time_s + previous.duration_s
     while len(chosen) < len(times) and times[len(chosen)] < end_s - 1e-6:
-        chosen.append(previous)
+        choose(previous)
     return chosen, end_s
 
 

@@ -28,6 +28,8 @@ DEMUXERS = (
 """Containers of FFmpeg that are read, by what the file holds and not by its name. Playlists are left out on purpose: they
 name other files and addresses, which FFmpeg would open."""
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+MAX_PIXELS = 36_000_000
+"""Of a frame: 8K, in which a frame takes 100 MB. A small file can claim to be of any size."""
 TAIL_S = 20.0  # a search for the end of a file begins so long before what its header says
 
 
@@ -67,7 +69,12 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # as a file, whatever its name looks like: FFmpeg takes "tcp:..." for an address
         with cast(InputContainer, av.open(f"file:{path.absolute()}", "r", options=OPEN_OPTIONS)) as container:
-            yield container, _shown_stream(path, container)
+            stream = _shown_stream(path, container)
+            if stream.width * stream.height > MAX_PIXELS:
+                raise VideoError(
+                    f"{path}: {stream.width}x{stream.height} pixels; videos of up to {MAX_PIXELS:,} are read"
+                )
+            yield container, stream
     except FileNotFoundError as error:
         raise VideoError(f"{path}: no such file") from error
     except (FFmpegError, OSError) as error:

@@ -6,10 +6,12 @@ import os
 import re
 import secrets
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from device_runner.devices.adb.program import AdbProgram
 from device_runner.errors import DeviceGone, RunnerError
@@ -18,6 +20,10 @@ QUICK_S = 20.0
 """Time limit that is enough for a command that does next to nothing, on a busy phone and a slow link."""
 KICK_S = 12.0
 """Seconds for which a plugged-in device must be unusable before its connection is torn down for a fresh one."""
+
+
+MAX_SAID_BYTES = 64 << 20
+"""Of a command's output; the longest is a job's log."""
 
 
 class ConnectionLost(DeviceGone):
@@ -78,31 +84,37 @@ class Client:
     def call(self, *arguments: str, timeout: float = QUICK_S) -> Answer:
         """Run adb itself; raises `ConnectionLost` if it does not end within `timeout` seconds."""
         self.check_cancelled()
-        try:
-            # A session of its own: a terminal's Ctrl-C is for this program, which then stops what runs on the device.
-            process = subprocess.Popen(
-                [self.program.path, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise RunnerError(f"the adb program {self.program.path} cannot be run: {error.strerror}") from None
-        try:
-            stdout, stderr = self._communicate(process, time.monotonic() + timeout)
-        except BaseException:
-            process.kill()
-            process.communicate()
-            raise
-        return Answer(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        # Into files, not into memory: what a device says has no end if it does not want one.
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            try:
+                # A session of its own: a terminal's Ctrl-C is for this program, which then stops what runs on the device.
+                process = subprocess.Popen(
+                    [self.program.path, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise RunnerError(f"the adb program {self.program.path} cannot be run: {error.strerror}") from None
+            try:
+                self._wait(process, time.monotonic() + timeout, (stdout, stderr))
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            told = [_content(file) for file in (stdout, stderr)]
+        return Answer(process.returncode, *told)
 
-    def _communicate(self, process: subprocess.Popen[bytes], end: float) -> tuple[bytes, bytes]:
+    def _wait(self, process: subprocess.Popen[bytes], end: float, files: tuple[IO[bytes], IO[bytes]]) -> None:
         while True:
             try:
-                return process.communicate(timeout=min(0.5, max(0.01, end - time.monotonic())))
+                process.wait(timeout=min(0.5, max(0.01, end - time.monotonic())))
+                return
             except subprocess.TimeoutExpired:
                 self.check_cancelled()
+                if any(os.fstat(file.fileno()).st_size > MAX_SAID_BYTES for file in files):
+                    raise RunnerError(f"adb said more than {MAX_SAID_BYTES >> 20} MiB; the device floods it") from None
                 if time.monotonic() > end:
                     raise ConnectionLost("adb does not answer") from None
 
@@ -120,6 +132,11 @@ class Client:
         start = next((index for index, line in enumerate(lines) if line.startswith("List of devices")), len(lines))
         found = [match for line in lines[start + 1 :] if (match := _LINE.match(line))]
         return [Listed(match["serial"], match["state"], _details(match["rest"])) for match in found]
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(MAX_SAID_BYTES).decode(errors="replace")
 
 
 def _details(rest: str) -> str:

@@ -62,9 +62,7 @@ def test_a_parent_in_which_others_can_exchange_it_is_refused(tmp_path: Path) -> 
 def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
     os.chown(tmp_path / "cache", OTHER, OTHER)
-    with pytest.raises(
-        RunnerError, match="cache belongs to another user, who could put programs there"
-    ):
+    with pytest.raises(RunnerError, match="cache belongs to another user, who could put programs there"):
         cache_folder(tmp_path / "cache")
     with pytest.raises(RunnerError, match="belongs to another user"):
         make_private(tmp_path / "cache" / "mine")

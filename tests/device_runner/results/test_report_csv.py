@@ -7,6 +7,7 @@ import pytest
 
 from device_runner.errors import RunnerError
 from device_runner.results.csv import COLUMNS, SAMPLE_COLUMNS, write_csv, write_samples_csv
+from device_runner.results.wording import one_line
 from tests.device_runner.results import reports
 
 
@@ -52,12 +53,12 @@ def test_a_row_per_sample(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1"])
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "\n=1", "\uff1d1", "\u202e=1", " -1"])
 def test_no_name_is_a_formula(tmp_path: Path, name: str) -> None:
     report = reports.report(reports.measurement(bundle=name, program=name, warnings=[name]))
     for write, keys in ((write_csv, ("bundle", "program", "warnings")), (write_samples_csv, ("bundle", "program"))):
         write(report, tmp_path / "bench.csv")
-        assert {rows(tmp_path / "bench.csv")[0][key] for key in keys} == {"'" + name}
+        assert {rows(tmp_path / "bench.csv")[0][key] for key in keys} == {"'" + one_line(name)}
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

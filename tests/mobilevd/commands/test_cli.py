@@ -91,9 +91,14 @@ def test_mistakes_found_later(config: str, calls: list[Any], monkeypatch: pytest
     assert (result.exit_code, result.stderr) == (2, "videos: [3] empty\n")  # brackets are no markup
 
 
-def test_a_fault_of_ours_keeps_its_traceback(config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_one_line_and_tells_more_when_asked(
+    config: str, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys.modules["mobilevd.pipeline"], "run", lambda *_: 1 / 0)
-    assert isinstance(invoke("run", config).exception, ZeroDivisionError)
+    result = invoke("run", config)
+    assert result.exit_code == 70 and len(result.stderr.splitlines()) == 1
+    assert "an error that should not be: ZeroDivisionError: division by zero; " in result.stderr
+    assert isinstance(invoke("--traceback", "run", config).exception, ZeroDivisionError)
 
 
 INTERRUPTED = """

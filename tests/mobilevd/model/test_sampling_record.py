@@ -42,7 +42,7 @@ def test_it_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     ("change", "wanted"),
     [
         ({"fps": 0}, "fps must be above 0, not 0"),
-        ({"sigma_max": float("nan")}, "sigma_max must be above 0, not nan"),
+        ({"sigma_max": float("nan")}, "NaN is no number of JSON's"),
         ({"height": 16.5}, "height must be a whole number, not 16.5"),
         ({"one_step": 1}, "one_step must be true or false, not 1"),
         ({"motion_bucket_id": -1}, "motion_bucket_id must be 0 or more, not -1"),

@@ -1,0 +1,41 @@
+"""What a row's figures are of: the SHA-256 of its weights and program, checked before they are believed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from device_runner.bundle.manifest import MANIFEST
+from device_runner.bundle.read import read_bundle
+from device_runner.errors import RunnerError
+from mobilevd.errors import UserError
+from mobilevd.files import sha256_file
+
+REMEDY = "delete {folder} and the stages after it to make them anew, or give output=ANOTHER_FOLDER"
+
+
+def files_of_row(folder: Path) -> dict[str, str]:
+    """Path in the row's folder -> SHA-256, of the model's files and of the bundle's manifest, which holds all others."""
+    model = sorted(path for path in (folder / "model").glob("*") if path.is_file())
+    manifest = folder / "bundle" / MANIFEST
+    found = [*model, *([manifest] if manifest.is_file() else [])]
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
+
+
+def check_row_files(folder: Path, recorded: Any) -> None:
+    """Raise UserError unless the files of a row are those that its figures were taken from."""
+    remedy = REMEDY.format(folder=folder)
+    if not isinstance(recorded, Mapping):
+        raise UserError(f"{folder}: its figures do not tell which files they are of; {remedy}")
+    found = files_of_row(folder)
+    for name, digest in recorded.items():
+        if name not in found:
+            raise UserError(f"{folder / str(name)}: is not there any more, and its figures are; {remedy}")
+        if found[name] != digest:
+            raise UserError(f"{folder / name}: is not the file that the figures are of (its SHA-256 differs); {remedy}")
+    if f"bundle/{MANIFEST}" in found:
+        try:
+            read_bundle(folder / "bundle")
+        except RunnerError as error:
+            raise UserError(f"{error}; {remedy}") from None

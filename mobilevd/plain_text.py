@@ -1,0 +1,16 @@
+"""Text from files, names and devices, made harmless for whatever shows it."""
+
+from __future__ import annotations
+
+
+def visible(text: str) -> str:
+    """Text with line ends as they are, and a blank for every other character that shows nothing.
+
+    Escape sequences of terminals begin with such a character, and so does what turns the direction of writing.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def one_line(text: str) -> str:
+    """`visible` text in one line."""
+    return " ".join(visible(text).split())
