@@ -103,7 +103,9 @@ def _load(model_class: Any, part: Path) -> Any:
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
     _check_config(part / "config.json")
     # a config may name another implementation of attention, which transformers would fetch and run
-    pinned = {"attn_implementation": "eager"} if model_class is CLIPVisionModelWithProjection else {}
+    pinned: dict[str, Any] = {}
+    if model_class.__name__ == CLIPVisionModelWithProjection.__name__:
+        pinned["attn_implementation"] = "eager"
     try:
         model, info = model_class.from_pretrained(
             part,

@@ -1,6 +1,7 @@
 """FVD's own extractor, with a scripted stand-in of the same calling convention in the place of the real weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def trusted(file: Path, **options: int) -> FeatureExtractor:
+def trusted(file: Path, **options: Any) -> FeatureExtractor:
     """As a user loads a file of his own: by its hash."""
     return load_extractor(f"i3d:{file}", trusted=sha256_file(file), **options)
 

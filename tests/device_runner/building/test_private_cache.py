@@ -20,7 +20,10 @@ OTHER = 12345
 
 
 def build(folder: Path, *, program: str = "ours") -> Path:
-    return make_folder(folder, {"made": "here"}, lambda temporary: (temporary / "runner").write_text(program) and None)
+    def fill(temporary: Path) -> None:
+        (temporary / "runner").write_text(program)
+
+    return make_folder(folder, {"made": "here"}, fill)
 
 
 def test_a_new_cache_is_its_users_alone(tmp_path: Path) -> None:

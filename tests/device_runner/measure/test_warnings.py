@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from device_runner.measure.measure import _lenient
 from device_runner.measure.warnings import sustained_of, warnings_of
 from device_runner.protocol.protocol import Protocol
 from device_runner.protocol.statistics import summarize
@@ -291,3 +292,11 @@ def test_without_two_minutes_there_is_no_first_against_last() -> None:
     assert sustained_of([], []) is None
     assert sustained_of([1.0, 2.0], []) is None
     assert sustained_of([1000.0] * 120, starts([1000.0] * 120)) is not None
+
+
+def test_a_bundle_that_asks_little_of_its_outputs_is_told() -> None:
+    """Its author's word is not the precision's: a random reference was accepted at 14.7 dB."""
+    outputs = [{"name": "latents", "min_psnr_db": 14.7}, {"name": "frames", "min_psnr_db": 100.0}]
+    assert _lenient("fp32", outputs) == ["lenient: of latents the bundle asks 14.7 dB; fp32 must reach 100"]
+    assert _lenient("8da4w", [{"name": "latents", "min_psnr_db": 22.5}]) == []  # what low parity leaves for devices
+    assert _lenient("unknown", outputs) == []

@@ -251,3 +251,11 @@ def test_a_playlist_opens_nothing(tmp_path: Path, kind: str) -> None:
                 read(playlist)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def test_a_video_of_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", np.stack([numbered_frame(5)] * 3), 10)
+    monkeypatch.setattr("training.data.video_stream.MAX_PIXELS", 1000)
+    for read in (probe, lambda path: read_clip(path, 1, 10, 0.0, HEIGHT, WIDTH)):
+        with pytest.raises(VideoError, match="a.mp4: 64x32 pixels; videos of up to 1,000 are read"):
+            read(path)

@@ -143,3 +143,10 @@ def test_a_device_whose_first_abi_is_not_its_kernels_gives_no_latency(
     assert (found.emulated is not None and found.emulated.startswith("translated: its programs are of")) == translated
     if not translated:
         assert found.emulated is None
+
+
+def test_a_device_that_never_stops_talking_is_ended(adb: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device_runner.devices.adb.client.MAX_SAID_BYTES", 1 << 20)
+    device = AdbDevice.from_argument("A", adb({"A": "1"}))
+    with pytest.raises(RunnerError, match="adb said more than 1 MiB; the device floods it"):
+        device.adb.shell("while :; do echo flood flood flood flood flood flood flood flood; done")
