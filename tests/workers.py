@@ -1,4 +1,4 @@
-"""The division of the tests among processes, one to a core (pytest-xdist)."""
+"""The division of the tests among processes, one more than there are cores (pytest-xdist)."""
 
 from __future__ import annotations
 

@@ -16,12 +16,15 @@ def check_private(folder: Path) -> None:
     """Raise `RunnerError` if anybody but this user and the superuser could put or exchange files in the folder.
 
     The folder itself must belong to this user; the folders above it to this user or the superuser, and where others may
-    write into one (the system's folder for temporary files), it must be one in which nobody moves what is another's.
+    write into one (the system's folder for temporary files), it must be one in which nobody moves what is another's. What
+    lies above this user's home is trusted as everything else there is.
     """
     if not hasattr(os, "geteuid"):  # Windows: left to its own rights
         return
-    real = Path(os.path.realpath(folder))
+    real, home = Path(os.path.realpath(folder)), Path(os.path.realpath(Path.home()))
     for place in (real, *real.parents):
+        if place != real and place in home.parents and home in real.parents:
+            break
         status = place.stat()
         trusted = (os.geteuid(),) if place == real else (os.geteuid(), 0)
         if not stat.S_ISDIR(status.st_mode):

@@ -156,3 +156,14 @@ def test_setup_refuses_a_folder_of_somebody_else(tmp_path: Path) -> None:
 
 def test_what_setup_fetches_has_a_version() -> None:
     assert '"uv==$uv_version"' in (ROOT / "setup.sh").read_text()
+
+
+def test_what_lies_above_the_home_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Homes often lie in folders that belong to a group or an institute."""
+    (tmp_path / "institute").mkdir()
+    (tmp_path / "institute").chmod(0o777)
+    monkeypatch.setenv("HOME", str(tmp_path / "institute" / "me"))
+    make_private(tmp_path / "institute" / "me" / ".cache" / "mobilevd")
+    (tmp_path / "institute" / "me").chmod(0o777)
+    with pytest.raises(RunnerError, match="others can write into .*institute/me,"):
+        make_private(tmp_path / "institute" / "me" / ".cache" / "mobilevd")
