@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from export.codec.tiny import TinyDecoder
 from mobilevd.codecs.base import Codec
+from mobilevd.codecs.foreign_config import check_no_code
 from mobilevd.codecs.tiny import TinyCodec
 from mobilevd.errors import UserError
 
@@ -88,6 +89,7 @@ def _fast_decoder(codec: Codec, name: str) -> Decoder:
 
 def load_tiny_autoencoder(folder: Path) -> AutoencoderTiny:
     """Load diffusers' folder of an `AutoencoderTiny`, in float32, frozen; UserError for anything else."""
+    check_no_code(Path(folder) / "config.json")
     try:
         model, info = cast(Any, AutoencoderTiny).from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True

@@ -13,12 +13,9 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from mobilevd.codecs.base import Codec
+from mobilevd.codecs.foreign_config import check_no_code
 from mobilevd.errors import UserError
-from mobilevd.json_files import load_json
 from mobilevd.model.weight_files import what_instead
-
-CODE_KEYS = ("quantization_config", "auto_map", "custom_pipelines", "_attn_implementation", "attn_implementation")
-"""Keys of a part's config by which transformers or diffusers choose code to fetch or import."""
 
 
 class SVDCodec(Codec):
@@ -85,6 +82,7 @@ class SVDCodec(Codec):
         vae = _load(AutoencoderKLTemporalDecoder, folder / "vae")
         image_encoder = _load(CLIPVisionModelWithProjection, folder / "image_encoder")
         part = folder / "feature_extractor"
+        check_no_code(part / "preprocessor_config.json")
         try:
             feature_extractor = CLIPImageProcessor.from_pretrained(part, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
@@ -101,7 +99,7 @@ def _load(model_class: Any, part: Path) -> Any:
             raise UserError(f"{file}: {told}")
     weights = [file.name for file in files]
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
-    _check_config(part / "config.json")
+    check_no_code(part / "config.json")
     # a config may name another implementation of attention, which transformers would fetch and run
     pinned: dict[str, Any] = {}
     if model_class.__name__ == CLIPVisionModelWithProjection.__name__:
@@ -122,17 +120,6 @@ def _load(model_class: Any, part: Path) -> Any:
         missing = sorted(info["missing_keys"])
         raise UserError(f"{part}: {len(missing)} tensors of {model_class.__name__} are missing, first {missing[0]}")
     return model
-
-
-def _check_config(file: Path) -> None:
-    """Raise UserError for a config that makes its library load code, from the network or from beside it."""
-    try:
-        config = load_json(file)
-    except (OSError, ValueError):
-        return  # the library says what is wrong with it
-    for key in CODE_KEYS:
-        if isinstance(config, dict) and config.get(key) not in (None, "eager"):
-            raise UserError(f"{file}: {key} makes other code run when it is loaded; remove it")
 
 
 def _one_line(error: Exception) -> str:

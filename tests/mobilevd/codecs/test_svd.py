@@ -129,7 +129,9 @@ def test_a_pointer_in_place_of_weights_is_told(folder, tmp_path):
         SVDCodec.from_pretrained(tmp_path / "svd")
 
 
-@pytest.mark.parametrize("part", ["image_encoder", "vae"])
+@pytest.mark.parametrize(
+    "part", ["image_encoder/config.json", "vae/config.json", "feature_extractor/preprocessor_config.json"]
+)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -141,9 +143,9 @@ def test_a_pointer_in_place_of_weights_is_told(folder, tmp_path):
 )
 def test_configs_that_choose_code_are_refused(folder, tmp_path, part, key, value):
     shutil.copytree(folder, tmp_path / "svd")
-    file = tmp_path / "svd" / part / "config.json"
+    file = tmp_path / "svd" / part
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
-    with pytest.raises(UserError, match=f"{part}/config.json: {key} makes other code run when it is loaded"):
+    with pytest.raises(UserError, match=f"{part}: {key} makes other code run when it is loaded"):
         SVDCodec.from_pretrained(tmp_path / "svd")
 
 
