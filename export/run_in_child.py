@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from device_runner.bundle.read import Bundle
-from export.run_bundle import generate_with_bundle
 from mobilevd.errors import UserError
+from mobilevd.hush import hush
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def generate_in_child(bundle: Bundle, picture: Path, seed: int, threads: int | None = None) -> np.ndarray:
@@ -21,14 +25,15 @@ def generate_in_child(bundle: Bundle, picture: Path, seed: int, threads: int | N
 
     Raises UserError as it does, and if the process dies: the runtime cannot stand the program.
     """
-    return _in_child(str(bundle.folder), generate_with_bundle, bundle, picture, seed, threads)
+    return _in_child(str(bundle.folder), "export.run_bundle", "generate_with_bundle", bundle, picture, seed, threads)
 
 
-def _in_child(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _in_child(what: str, module: str, name: str, *arguments: Any) -> Any:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(sender, function, arguments), daemon=True)
-    process.start()
+    process = context.Process(target=_run, args=(sender, what, module, name, arguments), daemon=True)
+    with _deaf_to_ctrl_c():
+        process.start()
     sender.close()
     try:
         answer = receiver.recv()
@@ -49,13 +54,27 @@ def _in_child(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     return value
 
 
-def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started inside ignores Ctrl-C, which a terminal sends to both: this process ends the other one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        answer = ("value", function(*arguments))
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(sender: Connection, what: str, module: str, name: str, arguments: tuple[Any, ...]) -> None:
+    hush()  # so the function comes by its name: what it imports speaks while it is imported
+    try:
+        answer = ("value", getattr(import_module(module), name)(*arguments))
     except UserError as error:
         answer = ("error", str(error))
     except Exception as error:  # whatever the runtime raises about a program is about the program
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        answer = ("error", f"{arguments[0].folder}: a program of the bundle does not run: {first_line}")
+        answer = ("error", f"{what}: a program of the bundle does not run: {first_line}")
     sender.send(answer)
     sender.close()

@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from device_runner.errors import RunnerError
 from mobilevd.errors import UserError
+from mobilevd.hush import hush
 
 USER_MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -21,7 +22,7 @@ class CommandGroup(TyperGroup):
     """Turns a user's mistake into one red line and exit code 2, and Ctrl-C into a word on how to go on."""
 
     def invoke(self, ctx: Any) -> Any:
-        _hush()
+        hush()
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
@@ -30,6 +31,8 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nstopped; give the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # `| head`: typer ends quietly
         except Exception as error:
             if ctx.params.get("traceback") or type(error).__module__.partition(".")[0] in ("typer", "click"):
                 raise  # theirs: wrong options, and exit codes
@@ -57,16 +60,6 @@ class WithLists(TyperCommand):
                     spread.append(name)
             spread.append(word)
         return super().parse_args(ctx, spread)
-
-
-def _hush() -> None:
-    """Keep libraries' remarks to their own developers, made while they are imported, off the user's terminal."""
-    import logging
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|copyreg")
-    for name in ("torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _complain(text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from device_runner.building.private import REMEDY, check_private, make_private
+from device_runner.bundle.hashes import sha256_of
 from device_runner.errors import RunnerError
 from device_runner.json_files import parse_json, read_bytes
 
@@ -88,13 +89,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    if path.is_symlink():
-        return hashlib.sha256(f"link to {os.readlink(path)}".encode()).hexdigest()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    """Of a file's content, or of where a link leads."""
+    return hashlib.sha256(os.readlink(path).encode()).hexdigest() if path.is_symlink() else sha256_of(path)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class SVDCodec(Codec):
         """
         folder = Path(folder)
         vae = _load(AutoencoderKLTemporalDecoder, folder / "vae")
-        image_encoder = _load(CLIPVisionModelWithProjection, folder / "image_encoder")
+        # a config may name another implementation of attention, which transformers would fetch and run
+        image_encoder = _load(CLIPVisionModelWithProjection, folder / "image_encoder", attn_implementation="eager")
         part = folder / "feature_extractor"
         check_no_code(part / "preprocessor_config.json")
         try:
@@ -91,7 +92,7 @@ class SVDCodec(Codec):
         return codec.requires_grad_(False).eval()
 
 
-def _load(model_class: Any, part: Path) -> Any:
+def _load(model_class: Any, part: Path, **options: Any) -> Any:
     """Load one part strictly, from safetensors only; take the fp16 variant if there is no other."""
     files = sorted(part.glob("*.safetensors"))
     for file in files:
@@ -100,14 +101,10 @@ def _load(model_class: Any, part: Path) -> Any:
     weights = [file.name for file in files]
     variant = "fp16" if weights and all(".fp16." in name for name in weights) else None
     check_no_code(part / "config.json")
-    # a config may name another implementation of attention, which transformers would fetch and run
-    pinned: dict[str, Any] = {}
-    if model_class.__name__ == CLIPVisionModelWithProjection.__name__:
-        pinned["attn_implementation"] = "eager"
     try:
         model, info = model_class.from_pretrained(
             part,
-            **pinned,
+            **options,
             variant=variant,
             torch_dtype=torch.float32,
             use_safetensors=True,

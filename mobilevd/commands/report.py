@@ -31,21 +31,27 @@ def report_command(run_folder: Path, console: Console | None = None) -> None:
     if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
         raise UserError(f"{file}: not the results of a run; give the command of the run again")
     check_output_file(run_folder / "report.md", is_report, "a run's report")
-    for row in results["rows"]:
-        _check_row(run_folder, row)
+    console = console or TerminalConsole()
+    if unknown := [row["name"] for row in results["rows"] if not _check_row(run_folder, row)]:
+        console.print(f"not checked, for want of a record of their files: {', '.join(unknown)}", markup=False)
     write_report_markdown(run_folder / "report.md", results)
     render_table(
         results["rows"],
-        console or TerminalConsole(),
+        console,
         protocol=results.get("protocol"),
         unavailable=results.get("unavailable"),
     )
 
 
-def _check_row(run_folder: Path, row: Any) -> None:
-    """Raise UserError for a row that is none, or whose figures are of other files than lie there now."""
+def _check_row(run_folder: Path, row: Any) -> bool:
+    """True if the files that a row's figures are of lie there; False if the row does not tell which.
+
+    Raises UserError for a row that is none, or whose figures are of other files.
+    """
     if not isinstance(row, dict) or not isinstance(row.get("name"), str):
         raise UserError(f"{run_folder / 'results.json'}: a row without a name; give the command of the run again")
     place = run_folder / str(row.get("folder", ""))
-    if "files" in row and place.parent == run_folder and place.is_dir():
-        check_row_files(place, row["files"])
+    if "files" not in row or place.parent != run_folder or not place.is_dir():
+        return False
+    check_row_files(place, row["files"])
+    return True

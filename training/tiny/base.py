@@ -20,18 +20,17 @@ from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
 from mobilevd.config.objectives import DenoiseSettings
 from mobilevd.config.schema import DiffusionSettings, TrainingSettings
-from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.folder_lock import hold_folder
 from mobilevd.model.checkpoint import MODEL_FILES, save_model_folder
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from mobilevd.pixels import to_float
-from mobilevd.places import check_output_folder
 from training.data.batch import BatchSource
 from training.data.scenes import render_scene
 from training.loop import Report, Trainer
 from training.objectives.base import TrainingContext
 from training.objectives.denoise import Denoise
+from training.tiny.output import check_option
 
 NUM_FRAMES, FPS, MOTION_BUCKET = 8, 7, 127
 FIRST_SCENE = 5_000_000  # seeds of the scenes trained on; a run's own scenes have other seeds
@@ -133,10 +132,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    try:
-        check_output_folder(arguments.out, MODEL_FILES, [arguments.codec])
-    except UserError as error:
-        parser.error(str(error))
+    check_option(parser, arguments.out, MODEL_FILES, [arguments.codec])
     torch.set_num_threads(arguments.threads)
     with hold_folder(arguments.work):
         pretrain(arguments.out, arguments.codec, arguments.work, arguments.scenes, arguments.seed)

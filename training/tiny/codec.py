@@ -17,10 +17,9 @@ import numpy as np
 import torch
 
 from mobilevd.codecs.tiny import TINY_CODEC_FILES, TinyCodec
-from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
-from mobilevd.places import check_output_folder
 from training.data.scenes import render_scene
+from training.tiny.output import check_option
 
 SIZES = ((64, 128), (32, 64))  # height, width: before and after the tiny configuration's resolution stage
 # AutoencoderTiny's decoder bends its input by 3 tanh(x / 3): three deviations of this stay in its straight
@@ -113,10 +112,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     arguments = parser.parse_args()
-    try:
-        check_output_folder(arguments.out, TINY_CODEC_FILES)
-    except UserError as error:
-        parser.error(str(error))
+    check_option(parser, arguments.out, TINY_CODEC_FILES)
     torch.set_num_threads(arguments.threads)
     started = time.monotonic()
 

@@ -26,8 +26,8 @@ from eval.distortions import DISTORTIONS, ghost
 from eval.motion_encoder import MOTION_ENCODER_FILES, MotionEncoder, MotionEncoderConfig, to_model_input
 from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
-from mobilevd.places import check_output_folder
 from training.data.scenes import render_scene
+from training.tiny.output import check_option
 
 SEED_BASE = 10_000_000  # scenes of the corpora start at 0: nothing that is evaluated was trained on
 FINE = 2  # pool frames per clip frame: half, single and one-and-a-half speed can be picked
@@ -246,10 +246,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=defaults.scenes)
     parser.add_argument("--lr", type=float, default=defaults.lr)
     arguments = parser.parse_args()
-    try:
-        check_output_folder(arguments.out, MOTION_ENCODER_FILES)
-    except UserError as error:
-        parser.error(str(error))
+    check_option(parser, arguments.out, MOTION_ENCODER_FILES)
     torch.set_num_threads(1)  # the order of a sum then never depends on the number of cores
     train = MotionEncoderTrainingSettings(
         seed=arguments.seed, steps=arguments.steps, scenes=arguments.scenes, lr=arguments.lr

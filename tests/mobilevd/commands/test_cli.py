@@ -17,6 +17,7 @@ import mobilevd.cli
 from device_runner.errors import RunnerError
 from mobilevd.commands.doctor import examine
 from mobilevd.errors import UserError
+from tests.source import ROOT
 
 CONFIG = """\
 name: demo
@@ -99,6 +100,12 @@ def test_a_fault_of_ours_is_one_line_and_tells_more_when_asked(
     assert result.exit_code == 70 and len(result.stderr.splitlines()) == 1
     assert "an error that should not be: ZeroDivisionError: division by zero; " in result.stderr
     assert isinstance(invoke("--traceback", "run", config).exception, ZeroDivisionError)
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_ours(config: str) -> None:
+    command = f"{sys.executable} -m mobilevd run {config} --dry-run | true"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert result.stderr == ""
 
 
 INTERRUPTED = """

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mobilevd.commands.report import report_command
 from mobilevd.errors import UserError
@@ -55,3 +56,14 @@ def test_the_report_of_a_copied_run_is_not_believed(row: Path) -> None:
     with pytest.raises(UserError, match="report.md: is not replaced"):
         report_command(row.parent)
     assert (row.parent / "report.md").read_text() == "my thesis"
+
+
+def test_rows_of_an_earlier_version_are_told_apart(row: Path) -> None:
+    rows = [
+        {"name": "old", "distance": 0.1},
+        {"name": "a", "folder": "01-a", "files": files_of_row(row), "distance": 0.1},
+    ]
+    (row.parent / "results.json").write_text(json.dumps({"name": "run", "rows": rows}))
+    console = Console(record=True, width=200)
+    report_command(row.parent, console)
+    assert "not checked, for want of a record of their files: old\n" in console.export_text()
