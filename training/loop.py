@@ -22,7 +22,7 @@ from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from mobilevd.config.schema import TrainingSettings
+from mobilevd.config.training import TrainingSettings
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import Transform

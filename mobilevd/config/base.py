@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# YAML has no paths: text is accepted for one here, though types are strict elsewhere.
+PathValue = Annotated[Path, Field(strict=False)]
 
 
 class ConfigModel(BaseModel):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mobilevd.config.data import is_local, local_path
 from mobilevd.config.problems import describe, nearest
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.config.source import ConfigSource
@@ -32,10 +33,13 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     config.output = config.output.expanduser()
     config.base.model = find_input(config.base.model, root)
     config.base.codec = find_input(config.base.codec, root)
-    if config.data.videos is not None:
-        config.data.videos = find_input(config.data.videos, root)
-    if config.data.reference_videos is not None:
-        config.data.reference_videos = find_input(config.data.reference_videos, root)
+    for key in ("videos", "reference_videos"):
+        place = getattr(config.data, key)
+        if place is not None and is_local(place):
+            setattr(config.data, key, str(find_input(local_path(place), root)))
+    for key in ("train_list", "test_list"):
+        if (file := getattr(config.data, key)) is not None:
+            setattr(config.data, key, find_input(file, root))
     kind, _, place = config.evaluation.features.partition(":")
     if place:
         config.evaluation.features = f"{kind}:{find_input(Path(place), root)}"

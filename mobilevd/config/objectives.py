@@ -69,7 +69,21 @@ class AdversarialSettings(ObjectiveSettings):
     grid_steps: int = Field(default=4, ge=1, description="points of the generator's Karras grid")
     sigma_points: int = Field(default=3, ge=1, description="first points of that grid to draw from, uniformly")
     discriminator_steps_first: int = Field(default=100, ge=0, description="steps of the discriminator alone (recalled)")
+    heads_conditions: list[Literal["image", "noise", "frame"]] = Field(
+        default_factory=lambda: ["image"],
+        min_length=1,
+        description="what a head is conditioned on: the image's embedding, the noise level s', the frame's number",
+    )
+    updates: Literal["alternating", "shared"] = Field(
+        default="alternating",
+        description="heads and generator: a pass of their own each, or both from one pass of the generator (cheaper)",
+    )
     r1_weight: float = Field(default=1.0, ge=0, description="weight of the R1 penalty on real samples")
+    r1_method: Literal["gradient", "finite_difference"] = Field(
+        default="gradient",
+        description="R1 by the gradient's own gradient, or by the change of the logits under a little noise (APT, LADD)",
+    )
+    r1_noise: float = Field(default=0.01, gt=0, description="deviation of that noise, relative to the features' own")
     huber_weight: float = Field(default=0.1, ge=0, description="weight of the pseudo-Huber loss")
     huber_c: float = Field(default=0.03, gt=0, description="c of sqrt(|x|^2 + c^2) - c")
     distillation_weight: float = Field(

@@ -11,6 +11,12 @@ from pydantic_core import ErrorDetails
 
 from mobilevd.config.source import ConfigSource
 
+GONE = {
+    "gradient_accumulation": "is not a key any more: batch_size is the total of an optimizer step, over all processes; "
+    "micro_batch_size is the clips per forward pass, and the accumulation follows",
+}
+"""What to say of keys of earlier versions."""
+
 
 def describe(errors: Iterable[ErrorDetails], model: type[BaseModel], source: ConfigSource) -> list[str]:
     """Return a line per pydantic error: place, dotted key, the value given, the values allowed."""
@@ -72,6 +78,8 @@ def _reason(error: ErrorDetails, path: list[str | int], parent: type[BaseModel] 
     kind, got = error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden" and parent is not None:
+        if told := GONE.get(str(path[-1])):
+            return told
         return f"unknown key{nearest(str(path[-1]), sorted(parent.model_fields))}"
     if kind == "missing":
         field = parent.model_fields.get(str(path[-1])) if parent else None

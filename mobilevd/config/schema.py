@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mobilevd.config.base import ConfigModel
+from mobilevd.config.base import ConfigModel, PathValue
+from mobilevd.config.data import DataSettings
 from mobilevd.config.objectives import AdversarialSettings, AnyObjective, NoObjectiveSettings
+from mobilevd.config.training import HardwareSettings, TrackingSettings, TrainingSettings
 from mobilevd.config.transforms import AnyTransform
-
-# YAML has no paths: text is accepted for one here, though types are strict elsewhere.
-PathValue = Annotated[Path, Field(strict=False)]
 
 
 class BaseSettings(ConfigModel):
@@ -20,39 +19,6 @@ class BaseSettings(ConfigModel):
 
     model: PathValue = Field(description="folder of a UNet: ours, or a diffusers SVD UNet")
     codec: PathValue = Field(description="folder of a codec: ours, or a diffusers SVD folder (VAE and CLIP)")
-
-
-class ScenesSettings(ConfigModel):
-    """The procedural videos that are used when `data.videos` is null."""
-
-    train: int = Field(default=256, ge=1, description="videos to train on")
-    test: int = Field(default=128, ge=1, description="videos to compare with, from other seeds")
-    seconds: float = Field(default=3.0, gt=0, description="length of each video in seconds")
-    fps: int = Field(default=24, ge=1, description="frames per second of the files")
-    seed: int = Field(default=1000, ge=0, description="seed of the first video")
-
-
-class DataSettings(ConfigModel):
-    """The videos, and the clips taken from them."""
-
-    videos: PathValue | None = Field(default=None, description="folder of video files; null: procedural ones")
-    reference_videos: PathValue | None = Field(
-        default=None, description="folder of videos to evaluate against; null holds out some of `videos`"
-    )
-    holdout: float = Field(default=0.25, gt=0, lt=1, description="fraction of `videos` kept for evaluation")
-    num_frames: int = Field(default=8, ge=2, description="frames of a clip")
-    fps: int = Field(default=7, ge=1, description="frames per second of a clip")
-    height: int = Field(default=64, ge=8, description="height in pixels, until a stage changes it")
-    width: int = Field(default=128, ge=8, description="width in pixels, until a stage changes it")
-    clips_per_video: int = Field(default=2, ge=1, description="clips taken from each video")
-    min_motion: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="leave out clips that change less from frame to frame, on average, with white as 1; 0 leaves out none",
-    )
-    motion_bucket_id: int = Field(default=127, ge=0, description="SVD's conditioning on the amount of motion")
-    scenes: ScenesSettings = Field(default_factory=ScenesSettings, description="the procedural videos")
 
 
 class DiffusionSettings(ConfigModel):
@@ -73,46 +39,6 @@ class DiffusionSettings(ConfigModel):
         for low, high in (("sigma_min", "sigma_max"), ("guidance_min", "guidance_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}: swap them")
-        return self
-
-
-class TrainingSettings(ConfigModel):
-    """Training settings of a stage; `training` at the top gives the values that a stage's own `training` overrides."""
-
-    steps: int = Field(default=1000, ge=0, description="optimizer steps")
-    batch_size: int = Field(default=4, ge=1, description="clips per forward pass of one process")
-    gradient_accumulation: int = Field(default=1, ge=1, description="forward passes per optimizer step")
-    learning_rate: float = Field(default=1e-4, gt=0, description="AdamW's learning rate after the warm-up")
-    schedule: Literal["constant", "cosine"] = Field(
-        default="constant",
-        description="learning rate after the warm-up: constant, or a cosine down to a hundredth",
-    )
-    betas: Annotated[tuple[float, float], Field(strict=False)] = Field(
-        default=(0.9, 0.999), description="AdamW's betas"
-    )
-    weight_decay: float = Field(default=1e-3, ge=0, description="AdamW's weight decay")
-    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="decay of averaged weights; 0 keeps the last")
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="precision of the passes")
-    gradient_checkpointing: bool = Field(default=False, description="less memory, more time")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="larger gradients are scaled to this norm")
-    warmup_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from 0")
-    checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
-    log_every: int = Field(default=10, ge=1, description="steps between log lines")
-    num_threads: int | None = Field(default=None, ge=1, description="torch threads; null: torch's choice")
-    latent_clips: int = Field(default=512, ge=1, description="clips encoded and trained on, at most")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_is_a_word(cls, data: Any) -> Any:
-        # YAML 1.1 reads a bare `no` as false; here it can only mean the word.
-        if isinstance(data, dict) and data.get("mixed_precision") is False:
-            return {**data, "mixed_precision": "no"}
-        return data
-
-    @model_validator(mode="after")
-    def _betas_below_one(self) -> TrainingSettings:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas is {list(self.betas)}: both must be at least 0 and below 1")
         return self
 
 
@@ -153,6 +79,7 @@ class EvaluationSettings(ConfigModel):
     features: str = Field(default="motion", description="extractor: motion, motion:FOLDER or i3d:FILE")
     batch_size: int = Field(default=16, ge=1, description="clips generated at a time")
     seed: int = Field(default=0, ge=0, description="seed of the noise; the same for every stage")
+    mixed_precision: Literal["no", "bf16"] = Field(default="no", description="precision of the model that generates")
     sheet_clips: int = Field(default=4, ge=1, description="clips in a stage's samples and contact sheet")
 
 
@@ -189,6 +116,8 @@ class RunConfig(ConfigModel):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     export: ExportSettings = Field(default_factory=ExportSettings)
     bench: BenchSettings = Field(default_factory=BenchSettings)
+    hardware: HardwareSettings = Field(default_factory=HardwareSettings)
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
 
     @model_validator(mode="after")
     def _stages_inherit(self) -> RunConfig:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mobilevd.codecs.base import Codec
+from mobilevd.config.data import UNSEEN_BY_CLIPS
 from mobilevd.config.schema import RunConfig, StageSettings
+from mobilevd.config.training import UNSEEN_BY_WEIGHTS
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.json_files import load_json, read_json
@@ -85,7 +87,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     sizes = stage_sizes(config, base_config, codec.spatial_factor)
     height, width = sizes[0]
     # the amount and kind of the training data, but not the evaluation or measurement
-    data = config.data.model_dump(mode="json")
+    data = config.data.model_dump(mode="json", exclude=UNSEEN_BY_CLIPS)
     fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
     base = Entry(
         "base",
@@ -116,7 +118,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     entries, previous = [base, one_step], base
     for number, stage in enumerate(config.stages, start=1):
         height, width = sizes[number]
-        training = stage.training.model_dump(exclude={"checkpoint_every", "log_every", "num_threads"})
+        training = stage.training.model_dump(exclude=set(UNSEEN_BY_WEIGHTS))
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
         fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
         folder = config.output / f"{number:02d}-{stage.name}"

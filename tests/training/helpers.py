@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mobilevd.codecs.base import Codec
 from mobilevd.config.objectives import AdversarialSettings, DenoiseSettings
-from mobilevd.config.schema import DiffusionSettings, TrainingSettings
+from mobilevd.config.schema import DiffusionSettings
+from mobilevd.config.training import TrainingSettings
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
 from training.data.batch import BatchSource
 from training.loop import Trainer

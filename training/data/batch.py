@@ -1,8 +1,8 @@
-"""Batches that depend on the step's number alone: an interrupted training draws the same ones again."""
+"""Batches that depend on the step's number and the place in the global batch alone: the same ones after a kill."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,27 +13,40 @@ from mobilevd.codecs.base import Codec
 from mobilevd.diffusion.conditioning import condition_on_image
 from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.pixels import to_float
+from training.data.draws import Draws
+from training.data.order import Order
 
 # ln of the noise-augmentation strength of the conditioning frame in SVD's training (recalled, not published with it)
 AUG_P_MEAN, AUG_P_STD = -3.0, 0.5
 
 
-class Latents(Protocol):
-    """The encoded clips that training needs (`training.data.latents.LatentDataset`)."""
+@dataclass(frozen=True)
+class StoredClip:
+    """The data of a clip that training needs.
+
+    Attributes:
+        latents: (T, C, h, w), scaled, float16 or float32.
+        first_frame: uint8 (3, H, W). Kept as pixels, because the conditioning noise is added before encoding.
+        embedding: (1, D) of the first frame.
+        motion_bucket: SVD's conditioning on the amount of motion.
+    """
+
+    latents: Tensor
+    first_frame: Tensor
+    embedding: Tensor
+    motion_bucket: float
+
+
+class ClipStore(Protocol):
+    """Encoded clips by number; those of one size follow one another."""
 
     @property
-    def latents(self) -> Tensor:
-        """Latents (N, T, 4, h, w), scaled."""
+    def sizes(self) -> list[int]:
+        """Number of clips of every size."""
         ...
 
-    @property
-    def first_frames(self) -> Tensor:
-        """First frames, uint8 (N, 3, H, W)."""
-        ...
-
-    @property
-    def embeddings(self) -> Tensor:
-        """Embeddings of the first frames (N, 1, D)."""
+    def read(self, numbers: Sequence[int]) -> list[StoredClip]:
+        """The clips of these numbers."""
         ...
 
 
@@ -45,34 +58,38 @@ class Batch:
     conditions: Conditions
 
 
-def step_generator(*numbers: int) -> torch.Generator:
-    """A generator whose state is a function of the numbers (seed, step, rank, ...) and of nothing else."""
-    seed = 0
-    for number in numbers:
-        # a 64-bit mixing step (splitmix64's constants): neighbouring numbers give unrelated seeds
-        seed = (seed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        seed = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        seed ^= seed >> 27
-    return torch.Generator().manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
-
-
 class BatchSource:
-    """Draws random batches of encoded clips and encodes their noise-augmented first frames as conditions."""
+    """Reads batches of encoded clips and encodes their noise-augmented first frames as conditions.
 
-    def __init__(self, data: Latents, codec: Codec, fps: float, motion_bucket_id: float, device: torch.device) -> None:
-        self.data, self.codec = data, codec
-        self.fps, self.motion_bucket_id, self.device = fps, motion_bucket_id, device
+    Args:
+        store: the clips.
+        codec: encodes first frames.
+        fps: frame rate of the clips, a condition.
+        device: device of the batches.
+        batch_size: clips per optimizer step, over all processes together.
+        seed: seed of the order of the clips.
+    """
 
-    def draw(self, size: int, generator: torch.Generator) -> Batch:
-        """Draw `size` clips with replacement; the noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2)."""
-        index = torch.randint(len(self.data.latents), (size,), generator=generator)
-        latents = self.data.latents[index].float().to(self.device)
-        images = to_float(self.data.first_frames[index]).to(self.device)
-        embeddings = self.data.embeddings[index].float().to(self.device)
-        strength = torch.exp(AUG_P_MEAN + AUG_P_STD * torch.randn(size, generator=generator)).to(self.device)
-        conditions = condition_on_image(
-            self.codec, images, embeddings, self.fps, self.motion_bucket_id, strength, generator
-        )
-        if not math.isfinite(float(latents.sum())):
-            raise ValueError("the encoded clips hold values that are not finite; delete the latent cache")
+    def __init__(
+        self, store: ClipStore, codec: Codec, fps: float, device: torch.device, batch_size: int, seed: int
+    ) -> None:
+        self.store, self.codec, self.fps, self.device = store, codec, fps, device
+        self.order = Order(store.sizes, batch_size, seed)
+
+    def draw(self, step: int, phase: int, places: Sequence[int], draws: Draws) -> Batch:
+        """The clips at `places` of the batch of `step` in the training of `phase`, with conditions.
+
+        The noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2).
+        """
+        clips = self.store.read(self.order.clips(step, phase, places))
+        latents = torch.stack([clip.latents for clip in clips]).float().to(self.device)
+        images = to_float(torch.stack([clip.first_frame for clip in clips]).to(self.device))
+        embeddings = torch.stack([clip.embedding for clip in clips]).float().to(self.device)
+        buckets = torch.tensor([clip.motion_bucket for clip in clips])
+        strength = torch.exp(AUG_P_MEAN + AUG_P_STD * draws.normal()).to(self.device)
+        noise = draws.normal(*images.shape[1:]).to(self.device)
+        conditions = condition_on_image(self.codec, images, embeddings, self.fps, buckets, strength, noise)
         return Batch(latents, conditions)
+
+    def announce(self, step: int, phase: int, places: Sequence[int]) -> None:
+        """Tell which batch will be asked for next, so that it can be read meanwhile."""

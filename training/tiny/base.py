@@ -19,7 +19,8 @@ from torch import Tensor
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
 from mobilevd.config.objectives import DenoiseSettings
-from mobilevd.config.schema import DiffusionSettings, TrainingSettings
+from mobilevd.config.schema import DiffusionSettings
+from mobilevd.config.training import TrainingSettings
 from mobilevd.files import atomic_write_json
 from mobilevd.folder_lock import hold_folder
 from mobilevd.model.checkpoint import MODEL_FILES, save_model_folder
