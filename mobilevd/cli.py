@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from device_runner.errors import RunnerError
 from mobilevd.errors import UserError
 from mobilevd.hush import hush
+from mobilevd.once_among_processes import is_mine_to_tell, lost_process
 
 USER_MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -26,16 +27,22 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
-            _complain(str(error))
+            if is_mine_to_tell(str(error)):
+                _complain(str(error))
             raise typer.Exit(USER_MISTAKE) from None
         except KeyboardInterrupt:
-            typer.echo("\nstopped; give the same command again to go on", err=True)
+            if is_mine_to_tell("stopped"):
+                typer.echo("\nstopped; give the same command again to go on", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise  # `| head`: typer ends quietly
         except Exception as error:
             if ctx.params.get("traceback") or type(error).__module__.partition(".")[0] in ("typer", "click"):
                 raise  # theirs: wrong options, and exit codes
+            if lost := lost_process(error):
+                if is_mine_to_tell(lost):
+                    _complain(lost)
+                raise typer.Exit(UNEXPECTED) from None
             told = (str(error).strip() or "no message").splitlines()[0]
             _complain(
                 f"an error that should not be: {type(error).__name__}: {told[:500]}; "

@@ -18,4 +18,4 @@ def compile_blocks(modules: Sequence[nn.Module]) -> None:
     torch._dynamo.config.accumulated_recompile_limit = max(torch._dynamo.config.accumulated_recompile_limit, 4 * SHAPES)
     for module in modules:
         for block in block_modules(module).values():
-            block.compile()
+            block.compile(dynamic=False)  # sizes stay the same in a stage
