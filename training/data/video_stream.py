@@ -30,7 +30,10 @@ DEMUXERS = (
 """Containers of FFmpeg that are read, by what the file holds and not by its name. Playlists are left out on purpose: they
 name other files and addresses, which FFmpeg would open."""
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
-OPENING: dict[str, Any] = {"options": OPEN_OPTIONS, "buffer_size": 1 << 17}  # bytes that Python reads for FFmpeg at once
+OPENING: dict[str, Any] = {
+    "options": OPEN_OPTIONS,
+    "buffer_size": 1 << 17,
+}  # bytes that Python reads for FFmpeg at once
 MAX_PIXELS = 36_000_000
 """Of a frame: 8K, in which a frame takes 100 MB. A small file can claim to be of any size."""
 TAIL_S = 20.0  # a search for the end of a file begins so long before what its header says
