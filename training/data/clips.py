@@ -11,6 +11,7 @@ from training.data.motion import ClipMotion
 from training.data.videos import Video
 
 REASONS_SHOWN = 3
+ROUNDING_S = 1e-6  # of sums of times
 Shot = tuple[float, float]
 """Times of its first and its last frame, in seconds from the video's first frame."""
 
@@ -93,10 +94,9 @@ def clip_starts(
     span_s = (num_frames - 1) / fps
     places = [(first_s, last_s - span_s - first_s) for first_s, last_s in shots]  # earliest start, room for later ones
     # within half a frame of the video the last frame of the clip is still the nearest
-    places = [(first_s, max(0.0, room_s)) for first_s, room_s in places if room_s >= -0.5 / rate]
-    wide = [(first_s, room_s) for first_s, room_s in places if room_s > 0]
-    exact = [first_s for first_s, room_s in places if room_s == 0]
-    spread = min(count, sum(1 + int(room_s * rate) for _, room_s in wide))
+    exact = [first_s for first_s, room_s in places if -0.5 / rate <= room_s < ROUNDING_S]
+    wide = [(first_s, room_s) for first_s, room_s in places if room_s >= ROUNDING_S]
+    spread = min(count, sum(1 + int((room_s + ROUNDING_S) * rate) for _, room_s in wide))
     ends = np.cumsum([room_s for _, room_s in wide])
     starts = []
     for position in (np.arange(spread) + rng.random(spread)) / spread * ends[-1] if spread else ():

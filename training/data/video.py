@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -47,28 +48,40 @@ def read_clip(
 
 
 def read_frames(
-    source: Video | Path | str, num_frames: int, fps: float, start_s: float, picture: FramePicture
+    source: Video | Path | str,
+    num_frames: int,
+    fps: float,
+    start_s: float,
+    picture: FramePicture,
+    threads: int | None = None,
 ) -> np.ndarray:
-    """`read_clip` with another way to make pictures of frames."""
+    """`read_clip` with another way to make pictures of frames, and `threads` that decode; None leaves it to FFmpeg."""
     video = as_video(source)
     times = [start_s + k / fps for k in range(num_frames)]
-    try:
-        with opened(video) as (container, stream):
+    with conversion_errors(video):
+        with opened(video, threads) as (container, stream):
             half_frame_s = 0.5 / rate_of(stream)
             from_s = max(0.0, start_s - SEEK_MARGIN_S) if is_indexed(container) else 0.0
             chosen, end_s = nearest(decode(container, stream, from_s), times, _reader(stream, picture))
         if from_s > 0 and (not chosen or chosen[0].time_s > start_s + half_frame_s):
             # the file's index led past the wanted frame, or nowhere: decode from the beginning
-            with opened(video) as (container, stream):
+            with opened(video, threads) as (container, stream):
                 chosen, end_s = nearest(decode(container, stream, 0.0), times, _reader(stream, picture))
-    except (UnknownColour, UnknownMatrix) as error:
-        raise VideoError(f"{video}: {error}; convert it first") from None
     if len(chosen) < num_frames:
         raise VideoError(
             f"{video}: too short or cut off: {len(chosen)} of the {num_frames} frames asked were found at {fps:g} "
             f"fps from {start_s:.2f} s; what can be decoded ends at {end_s:.2f} s"
         )
     return undamaged(video, chosen)
+
+
+@contextmanager
+def conversion_errors(video: Video) -> Iterator[None]:
+    """Turn colours and display matrices that cannot be converted into a VideoError."""
+    try:
+        yield
+    except (UnknownColour, UnknownMatrix) as error:
+        raise VideoError(f"{video}: {error}; convert it first") from None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,10 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndar
     `size`, (height, width) in stored pixels, averages it down before the conversion, which is much quicker.
     """
     _check(frame)
-    scale: dict[str, Any] = {} if size is None else dict(height=size[0], width=size[1], interpolation="AREA")
+    # one thread: to start others for one picture takes longer than the picture
+    scale: dict[str, Any] = {"threads": 1}
+    if size is not None:
+        scale |= {"height": size[0], "width": size[1], "interpolation": "AREA"}
     gamut, transfer = WIDE_GAMUTS.get(frame.color_primaries), HDR_TRANSFERS.get(frame.color_trc)
     if transfer is None and gamut is None:
         return cast(np.ndarray, frame.to_ndarray(format="rgb24", src_colorspace=_untagged_matrix(frame), **scale))
