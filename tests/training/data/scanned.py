@@ -11,6 +11,8 @@ from training.data.index.choose import Filters, choose_clips
 from training.data.index.rows import ClipSettings
 from training.data.sources.source import open_source
 
+NO_FILTERS = Filters()
+
 
 def scan_videos(
     folder: Path,
@@ -19,10 +21,10 @@ def scan_videos(
     clips_per_video: int = 1,
     seed: int = 0,
     shots: str = "none",
-    **filters: float,
+    filters: Filters = NO_FILTERS,
 ) -> ClipIndex:
     """The clips of all videos below `folder`."""
     settings = ClipSettings(num_frames, fps, clips_per_video, seed)
     with tempfile.TemporaryDirectory() as temporary:
         index = build_index(open_source(folder), settings, Path(temporary) / "index.sqlite", shots, workers=0)
-        return choose_clips(index, Filters(**filters), str(folder))
+        return choose_clips(index, filters, str(folder))

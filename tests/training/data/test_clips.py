@@ -12,6 +12,7 @@ from tests.training.data.numbered import write_numbered
 from tests.training.data.scanned import scan_videos
 from training.data.clips import clip_starts
 from training.data.index import look
+from training.data.index.choose import Filters
 from training.data.video import read_clip, write_video
 from training.data.video_stream import DamagedVideo
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 @BOTH
 def test_clips_are_found_and_the_rest_is_named_and_counted(folder, shots):
-    index = scan_videos(folder, 8, 7, clips_per_video=2, shots=shots, max_motion=1.0)
+    index = scan_videos(folder, 8, 7, clips_per_video=2, shots=shots)
     reasons = {item.video.name: item.reason for item in index.skipped}
     if shots == "none":
         assert [clip.video.name for clip in index.clips] == ["b.mp4", "b.mp4", "sub/a.mkv", "sub/a.mkv"]
@@ -119,7 +120,7 @@ def test_filters_say_what_they_took(tmp_path, shots):
     assert "2 clips repeat frames (" in index.summary() and not index.taken_by_filter
 
     def left(**filters: float) -> tuple[set[str], dict[str, int]]:
-        found = scan_videos(tmp_path, 8, 7, shots=shots, **filters)
+        found = scan_videos(tmp_path, 8, 7, shots=shots, filters=Filters(**filters))
         assert not found.skipped
         return {clip.video.name.removesuffix(".mp4") for clip in found.clips}, dict(found.taken_by_filter)
 
@@ -129,11 +130,11 @@ def test_filters_say_what_they_took(tmp_path, shots):
     assert left(min_brightness=0.6) == ({"bright"}, {"min_brightness": 3})
     both = left(min_motion=1e-4, max_repeated=0.5)
     assert both == ({"moving", "bright"}, {"min_motion": 1, "max_repeated": 1})
-    assert "left out: 1 by data.min_motion" in scan_videos(tmp_path, 8, 7, min_motion=1e-4).summary()
+    assert "left out: 1 by data.min_motion" in scan_videos(tmp_path, 8, 7, filters=Filters(min_motion=1e-4)).summary()
     with pytest.raises(
         UserError, match=r"left of its 4 videos; left out: 3 by data.min_motion, 1 by data.max_brightness"
     ):
-        scan_videos(tmp_path, 8, 7, min_motion=motion["moving.mp4"].magnitude * 0.9, max_brightness=0.1)
+        left(min_motion=motion["moving.mp4"].magnitude * 0.9, max_brightness=0.1)
 
 
 def test_a_damaged_clip_is_left_out_and_the_others_of_its_file_stay(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilevd.errors import UserError
+from training.data.index.detection import Detection, choose_detection, describe_detection
 from training.data.index.index_file import (
     add_choice,
     opened_index,
@@ -23,7 +24,6 @@ from training.data.index.index_file import (
 from training.data.index.look import look_at
 from training.data.index.processes import Crashed, over_items
 from training.data.index.rows import ClipSettings, VideoClips, VideoFacts
-from training.data.index.shots import Detection, choose_detection, describe_detection
 from training.data.videos import Video
 
 COMMIT_S = 2.0  # a kill loses no more

@@ -10,6 +10,7 @@ from training.data.index.build import Index
 from training.data.index.index_file import choice_id, opened_index, source_videos
 from training.data.index.rows import MeasuredClip
 from training.data.motion import ClipMotion
+from training.data.videos import Video
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,10 @@ def choose_clips(index: Index, filters: Filters, source: str = "") -> ClipIndex:
         why += [f"{len(skipped)} cannot be used: {reasons(skipped)}"] if skipped else []
         raise UserError(f"{where}; {'; '.join(why)}")
     return ClipIndex(clips, skipped, left_out)
+
+
+def videos_of(index: Index) -> list[Video]:
+    """All videos of the source, also those that gave no clip."""
+    with opened_index(index.file) as database:
+        choice = choice_id(database, str(index.settings))
+        return [video for video, *_ in source_videos(database, choice)]

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from training.data.clips import Shot, clip_starts
+from training.data.index.detection import Detection
 from training.data.index.rows import ClipSettings, MeasuredClip, VideoClips, VideoFacts
-from training.data.index.shots import Detection, open_detector
+from training.data.index.shots import open_detector
 from training.data.index.small_frames import measured_frame, shown_aspect, small_frame
 from training.data.motion import brightness_of, motion_of
 from training.data.video import SEEK_MARGIN_S, Shown, conversion_errors, nearest, pixel_aspect, read_frames, undamaged

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from training.data.index.detection import TRANSNET_THRESHOLD
+
 HEIGHT, WIDTH = 27, 48
 """Size of the frames that the network was trained on."""
 WINDOW, STEP, BEFORE = 100, 50, 25
 """Frames that it sees at once, frames of which the middle ones count, and frames before those (its own inference)."""
-THRESHOLD = 0.5
 
 
 @cache
@@ -72,7 +73,7 @@ class TransNetShots:
         while sum(map(len, self._transitions)) < self._count:
             self._window += [self._window[-1]] * (WINDOW - len(self._window))
             self._predict()
-        return shots_between(np.concatenate(self._transitions)[: self._count] > THRESHOLD)
+        return shots_between(np.concatenate(self._transitions)[: self._count] > TRANSNET_THRESHOLD)
 
     @torch.no_grad()
     def _predict(self) -> None:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def videos(tmp_path_factory) -> Path:
     return root
 
 
-def shard(path: Path, members: dict[str, bytes]) -> Path:
+def shard(path: Path, members: Mapping[str, bytes]) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
@@ -180,7 +181,7 @@ def test_ucf_lists(videos, tmp_path, arranged):
     )
     (tmp_path / "lists" / "testlist01.txt").write_text("\n".join(paths[::3]))
     if arranged == "shards":
-        shard(tmp_path / "v" / "0.tar", dict.fromkeys(paths, data))
+        shard(tmp_path / "v" / "0.tar", {path: data for path in paths})
     for path in paths if arranged != "shards" else ():
         file = tmp_path / "v" / {"classes": path, "flat": Path(path).name, "deeper": f"UCF-101/{path}"}[arranged]
         file.parent.mkdir(parents=True, exist_ok=True)
