@@ -149,7 +149,7 @@ NOT_IMPORTED = {
     "torchvision": "lpips imports it; pinned here beside the torch that it must fit",
     "webdataset": "training from shards, which the latent cache does not read yet",
 }
-IMPORT_NAMES = {"pyyaml": "yaml"}
+IMPORT_NAMES = {"pyyaml": "yaml", "opencv-python-headless": "cv2", "scenedetect-headless": "scenedetect"}
 
 
 def test_every_dependency_is_used() -> None:

@@ -52,7 +52,8 @@ class DataSettings(ConfigModel):
     clips_per_video: int = Field(default=2, ge=1, description="clips taken from each video")
     shots: Literal["auto", "pyscenedetect", "transnetv2", "none"] = Field(
         default="auto",
-        description="detector of cuts, which no clip crosses; auto: TransNetV2 where it is installed, else PySceneDetect",
+        description="detector of cuts, which no clip crosses; auto: TransNetV2 where it is installed and has a GPU, else "
+        "PySceneDetect",
     )
     min_motion: float = Field(
         default=0.0,

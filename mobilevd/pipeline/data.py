@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
-from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.pipeline.display import Display
-from training.data.clips import Clip, ClipIndex, scan_videos
+from mobilevd.pipeline.processes import join_processes
+from mobilevd.pipeline.sources import divide, find_listed, find_videos, index_videos
+from training.data.clips import Clip, ClipIndex
 from training.data.corpus import write_corpus
 from training.data.latents import LatentDataset, build_latents
-from training.data.split import recorded_split
+from training.data.sources.source import open_source
 from training.data.video import read_clip
 
 
@@ -27,60 +28,52 @@ class RunClips:
     test: ClipIndex
 
 
-def _hold_out(config: RunConfig, videos: Path, index: ClipIndex) -> tuple[ClipIndex, ClipIndex]:
-    """Split by file, as the run recorded it: all clips of a video are on one side."""
-
-    def name(clip: Clip) -> str:
-        return clip.path.relative_to(videos).as_posix()
-
-    record = config.output / "data" / "split.json"
-    try:
-        split = recorded_split(record, map(name, index.clips), config.data.holdout, config.seed)
-    except UserError as error:
-        raise UserError(f"{videos}: {error}") from None
-    test = [clip for clip in index.clips if name(clip) in split.judged]
-    train = [clip for clip in index.clips if name(clip) in split.trained]
-    return ClipIndex(train, index.skipped), ClipIndex(test, [])
-
-
 def prepare_clips(config: RunConfig, display: Display) -> RunClips:
-    """Find the user's videos, or write procedural ones, and list their clips."""
+    """Find the user's videos, or write procedural ones, and list their clips.
+
+    All processes call this, the first one before the others: what it did is kept in the run's folder.
+    """
     data = config.data
+    first = join_processes().is_main_process
 
-    def scan(folder: Path) -> ClipIndex:
-        with display.bar(f"reading {folder.name}") as bar:
-            index = scan_videos(
-                folder, data.num_frames, data.fps, data.clips_per_video, config.seed, bar.update, data.min_motion
-            )
-        display.line(f"  {index.summary()}")
-        return index
+    def scenes(part: str, count: int, seed: int) -> ClipIndex:
+        settings, folder = data.scenes, config.output / "data" / f"scenes-{part}"
+        if first:
+            with display.bar(f"writing {count} procedural videos ({part})", count) as bar:
+                write_corpus(folder, count, seed, settings.seconds, settings.fps, data.height, data.width, bar.update)
+        find = partial(open_source, folder)
+        return index_videos(config, folder.name, folder.name, find, display, shots="none")[1]  # each is one shot
 
-    def write(part: str, count: int, seed: int) -> Path:
-        scenes = data.scenes
-        folder = config.output / "data" / f"scenes-{part}"
-        with display.bar(f"writing {count} procedural videos ({part})", count) as bar:
-            write_corpus(folder, count, seed, scenes.seconds, scenes.fps, data.height, data.width, bar.update)
-        return folder
+    def reference(place: str) -> ClipIndex:
+        return index_videos(config, "reference", place, partial(find_videos, config, place, display), display)[1]
 
-    if data.videos is not None:
-        index = scan(data.videos)
-        train, test = (
-            (index, scan(data.reference_videos)) if data.reference_videos else _hold_out(config, data.videos, index)
-        )
+    seed = data.scenes.seed + 2 * config.seed
+    if data.videos is None:
+        train = scenes("train", data.scenes.train, seed)
+        test = reference(data.reference_videos) if data.reference_videos else scenes("test", data.scenes.test, seed + 1)
     else:
-        train = scan(write("train", data.scenes.train, data.scenes.seed + 2 * config.seed))
-        test = scan(data.reference_videos or write("test", data.scenes.test, data.scenes.seed + 2 * config.seed + 1))
-    skipped = [{"file": str(s.path), "reason": s.reason} for s in (*train.skipped, *test.skipped)]
+        index, clips = index_videos(config, "videos", data.videos, partial(find_listed, config, display), display)
+        if data.reference_videos is None:
+            train, test = divide(config, index, clips)
+        else:
+            train, test = clips, reference(data.reference_videos)
+    if first:
+        _report(config, train, test)
+    return RunClips(train, test)
+
+
+def _report(config: RunConfig, train: ClipIndex, test: ClipIndex) -> None:
+    """Write data/clips.json: how many clips there are, and what was left out and why."""
     atomic_write_json(
         config.output / "data" / "clips.json",
         {
             "train_clips": len(train.clips),
             "test_clips": len(test.clips),
             "repeated_frames": {"train": _repeated(train), "test": _repeated(test)},
-            "skipped": skipped,
+            "left_out": {"train": dict(train.taken_by_filter), "test": dict(test.taken_by_filter)},
+            "skipped": [{"file": str(s.video), "reason": s.reason} for s in (*train.skipped, *test.skipped)],
         },
     )
-    return RunClips(train, test)
 
 
 def _repeated(index: ClipIndex) -> float:
@@ -89,7 +82,7 @@ def _repeated(index: ClipIndex) -> float:
 
 
 def training_latents(
-    config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int, display: Display
+    config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int | None, display: Display
 ) -> LatentDataset:
     """The encoded training clips at a working size, from the run's cache if it has them."""
     chosen = ClipIndex(spread(clips.clips, limit), [])
@@ -103,9 +96,9 @@ def training_latents(
     return latents
 
 
-def spread(clips: list[Clip], limit: int) -> list[Clip]:
-    """At most `limit` clips, evenly over the list (so over all videos)."""
-    if len(clips) <= limit:
+def spread(clips: list[Clip], limit: int | None) -> list[Clip]:
+    """At most `limit` clips, evenly over the list (so over all videos); None: all."""
+    if limit is None or len(clips) <= limit:
         return clips
     return [clips[i * len(clips) // limit] for i in range(limit)]
 
@@ -113,4 +106,4 @@ def spread(clips: list[Clip], limit: int) -> list[Clip]:
 def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
     """Read the clips' pixels: uint8 (N, T, H, W, 3)."""
     data = config.data
-    return np.stack([read_clip(c.path, data.num_frames, data.fps, c.start_s, height, width) for c in clips])
+    return np.stack([read_clip(c.video, data.num_frames, data.fps, c.start_s, height, width) for c in clips])

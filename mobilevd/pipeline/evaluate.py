@@ -123,8 +123,8 @@ class Evaluator:
         chosen = spread(clips.test.clips, MAX_REFERENCE_CLIPS)
         if len(chosen) < 2:
             raise UserError(
-                f"{chosen[0].path.parent}: {len(chosen)} clip to judge by; a distance needs at least 2: add videos, or "
-                "raise data.holdout or data.clips_per_video"
+                f"{chosen[0].video.path.parent}: {len(chosen)} clip to judge by; a distance needs at least 2: add videos, "
+                "or raise data.holdout or data.clips_per_video"
             )
         return cls(config, extractor, codec, clips, cls._sized(config, chosen))
 
@@ -132,7 +132,7 @@ class Evaluator:
     def reference_identity(self) -> str:
         """SHA-256 of which clips are judged by: names of files and starts. A row judged by others is judged again."""
         chosen = spread(self.clips.test.clips, MAX_REFERENCE_CLIPS)
-        listed = [[clip.path.name, round(clip.start_s, 3)] for clip in chosen]
+        listed = [[clip.video.name, round(clip.start_s, 3)] for clip in chosen]
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     @staticmethod

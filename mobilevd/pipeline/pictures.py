@@ -16,8 +16,8 @@ from mobilevd.errors import UserError
 from mobilevd.folder_files import files_below
 from mobilevd.picture_files import SUFFIXES as PICTURE_SUFFIXES
 from mobilevd.pixels import read_picture, to_float
-from training.data.clips import SUFFIXES as VIDEO_SUFFIXES
 from training.data.video import read_clip
+from training.data.videos import SUFFIXES as VIDEO_SUFFIXES
 
 LIMIT = 9  # one to check the program on, the rest to calibrate it on
 SEED = 0  # seed of the noise that augments the conditioning pictures

@@ -1,150 +1,107 @@
-"""The clips that a folder of videos offers: a few spread over every usable file; the other files are named."""
+"""The clips that a source of videos offers, and the videos and clips that were left out, with the reasons."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from mobilevd.errors import UserError
-from mobilevd.folder_files import files_below
-from training.data.motion import HEIGHT, WIDTH, ClipMotion, motion_of
-from training.data.video import read_clip
-from training.data.video_stream import DamagedVideo, VideoError, VideoInfo, probe
+from training.data.motion import ClipMotion
+from training.data.videos import Video
 
-SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv "
-    ".y4m".split()
-)
 REASONS_SHOWN = 3
+ROUNDING_S = 1e-6  # of sums of times
+Shot = tuple[float, float]
+"""Times of its first and its last frame, in seconds from the video's first frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip: its file, its start in seconds from the file's first frame, and how much it moves."""
+    """A clip: its video, its start in seconds from the video's first frame, and what was measured of it.
 
-    path: Path
+    `aspect` is width / height of the upright picture as it is shown; 0 if nobody measured it.
+    """
+
+    video: Video
     start_s: float
     motion: ClipMotion = ClipMotion(0.0, 0.0)
+    aspect: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that gave no clip, or a clip that was left out, and the reason, in one line that names the file."""
+    """A video that gave no clip, or a clip that cannot be used, and the reason, in one line that names the file."""
 
-    path: Path
+    video: Video
     reason: str
     start_s: float | None = None
-    """Start of the clip; None if no clip of the file is used."""
+    """Start of the clip; None if no clip of the video is used."""
 
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """The clips of a folder, sorted by file and start, and what was skipped."""
+    """The clips of a source, in the order of videos and starts.
+
+    Attributes:
+        skipped: what cannot be used.
+        taken_by_filter: number of clips that each filter of the configuration left out, by its name there.
+    """
 
     clips: list[Clip]
     skipped: list[Skipped]
+    taken_by_filter: Mapping[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """One line on the clips, with what was skipped, and how many frames only repeat the one before."""
-        files = len({clip.path for clip in self.clips})
-        line = f"{len(self.clips)} clips from {files} videos"
-        repeating = [clip for clip in self.clips if clip.motion.repeated > 0]
+        """One line on the clips, with what was left out, and how many frames only repeat the one before."""
+        videos = len({clip.video.name for clip in self.clips})
+        line = f"{len(self.clips)} clips from {videos} videos"
+        repeating = sum(clip.motion.repeated > 0 for clip in self.clips)
         if repeating:
             share = sum(clip.motion.repeated for clip in self.clips) / len(self.clips)
-            line += f"; {len(repeating)} clips repeat frames ({share:.0%} of all: slower files or still pictures)"
-        for of_file, what in ((True, "files"), (False, "clips")):
-            if skipped := [item for item in self.skipped if (item.start_s is None) == of_file]:
-                line += f"; {len(skipped)} {what} skipped: {_reasons(skipped)}"
+            line += f"; {repeating} clips repeat frames ({share:.0%} of all: slower files or still pictures)"
+        if self.taken_by_filter:
+            line += f"; left out: {taken(self.taken_by_filter)}"
+        for of_video, what in ((True, "files"), (False, "clips")):
+            if skipped := [item for item in self.skipped if (item.start_s is None) == of_video]:
+                line += f"; {len(skipped)} {what} skipped: {reasons(skipped)}"
         return line
 
+    def of_videos(self, wanted: Callable[[str], bool]) -> ClipIndex:
+        """The clips of videos whose whole name is wanted."""
+        return ClipIndex([clip for clip in self.clips if wanted(clip.video.whole_name)], [])
 
-def _reasons(skipped: list[Skipped]) -> str:
+
+def taken(by_filter: Mapping[str, int]) -> str:
+    """How many clips each filter left out, in words."""
+    return ", ".join(f"{count} by data.{name}" for name, count in by_filter.items())
+
+
+def reasons(skipped: list[Skipped]) -> str:
+    """The first few reasons, and how many more there are."""
     more = f"; and {len(skipped) - REASONS_SHOWN} more" if len(skipped) > REASONS_SHOWN else ""
     return "; ".join(item.reason for item in skipped[:REASONS_SHOWN]) + more
 
 
-def find_videos(folder: Path | str) -> list[Path]:
-    """All files below `folder` with a video's suffix, as `files_below` finds them. UserError if it is no folder."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder} {state}: a folder of video files was expected")
-    return files_below(folder, SUFFIXES)
-
-
-def clip_starts(info: VideoInfo, num_frames: int, fps: float, count: int, rng: np.random.Generator) -> list[float]:
+def clip_starts(
+    shots: Sequence[Shot], rate: float, num_frames: int, fps: float, count: int, rng: np.random.Generator
+) -> list[float]:
     """Return starts in seconds, rising: one drawn from each of `count` equal parts of the times where a clip fits.
 
-    A short video gives fewer, so that no two clips are the same, and none at all if not even one fits.
+    A clip fits where it lies inside one shot. A short video gives fewer clips, so that no two are the same, and none at
+    all if not even one fits. `rate`: frames per second of the video.
     """
-    last_frame_s = info.duration_s - 1 / info.fps
-    room_s = last_frame_s - (num_frames - 1) / fps  # the latest start
-    if room_s < -0.5 / info.fps:  # within half a frame the last frame is still the nearest
-        return []
-    room_s = max(0.0, room_s)
-    count = min(count, 1 + int(room_s * info.fps))
-    if count == 1 and room_s == 0:
-        return [0.0]
-    return [float(start) for start in (np.arange(count) + rng.random(count)) / count * room_s]
-
-
-def scan_videos(
-    folder: Path | str,
-    num_frames: int,
-    fps: float,
-    clips_per_video: int = 1,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-    min_motion: float = 0.0,
-) -> ClipIndex:
-    """Find the clips of `num_frames` frames at `fps` in all videos below `folder`.
-
-    A file's clips depend on the seed and on its name in the folder alone, not on its neighbours. Every clip is decoded, so
-    that a file that was cut off or damaged is found here and not in the middle of training, and its motion is measured;
-    clips below `min_motion` (`ClipMotion.magnitude`) are left out.
-
-    Raises UserError if the folder has no video file, or none that is usable (with the reasons).
-    """
-    folder = Path(folder)
-    files = find_videos(folder)
-    if not files:
-        raise UserError(f"{folder}: no video file in it (looked for {', '.join(sorted(SUFFIXES))})")
-    clips: list[Clip] = []
-    skipped: list[Skipped] = []
-    for number, path in enumerate(files):
-        digest = hashlib.sha256(f"{seed}/{path.relative_to(folder).as_posix()}".encode()).digest()
-        try:
-            info = probe(path)
-            rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
-            starts = clip_starts(info, num_frames, fps, clips_per_video, rng)
-            if not starts:
-                needed_s = (num_frames - 1) / fps
-                raise VideoError(
-                    f"{path}: too short: {info.duration_s:.2f} s ({info.num_frames} frames) where {num_frames} "
-                    f"frames at {fps:g} fps span {needed_s:.2f} s"
-                )
-            found = [_read(path, start, num_frames, fps, min_motion) for start in starts]
-        except VideoError as error:
-            found = [Skipped(path, str(error))]
-        clips += [item for item in found if isinstance(item, Clip)]
-        skipped += [item for item in found if isinstance(item, Skipped)]
-        if progress is not None:
-            progress(number + 1, len(files))
-    if not clips:
-        raise UserError(f"{folder}: none of its {len(files)} video files is usable: {_reasons(skipped)}")
-    return ClipIndex(clips, skipped)
-
-
-def _read(path: Path, start_s: float, num_frames: int, fps: float, min_motion: float) -> Clip | Skipped:
-    try:
-        motion = motion_of(read_clip(path, num_frames, fps, start_s, HEIGHT, WIDTH))
-    except DamagedVideo as error:  # elsewhere in the file, all may be well
-        return Skipped(path, str(error), start_s)
-    if motion.magnitude < min_motion:
-        reason = f"{path}: moves by {motion.magnitude:.4f} at {start_s:.2f} s, less than data.min_motion"
-        return Skipped(path, reason, start_s)
-    return Clip(path, start_s, motion)
+    span_s = (num_frames - 1) / fps
+    places = [(first_s, last_s - span_s - first_s) for first_s, last_s in shots]  # earliest start, room for later ones
+    # within half a frame of the video the last frame of the clip is still the nearest
+    exact = [first_s for first_s, room_s in places if -0.5 / rate <= room_s < ROUNDING_S]
+    wide = [(first_s, room_s) for first_s, room_s in places if room_s >= ROUNDING_S]
+    spread = min(count, sum(1 + int((room_s + ROUNDING_S) * rate) for _, room_s in wide))
+    ends = np.cumsum([room_s for _, room_s in wide])
+    starts = []
+    for position in (np.arange(spread) + rng.random(spread)) / spread * ends[-1] if spread else ():
+        shot = min(int(np.searchsorted(ends, position, side="right")), len(wide) - 1)
+        first_s, room_s = wide[shot]
+        starts.append(float(first_s + min(max(0.0, position - (ends[shot] - room_s)), room_s)))
+    left = min(count - spread, len(exact))
+    return sorted(starts + [exact[k * len(exact) // left] for k in range(left)])

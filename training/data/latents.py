@@ -84,8 +84,8 @@ def cache_key(index: ClipIndex, codec: Codec, height: int, width: int, num_frame
     """Hex SHA-256 over everything that the latents depend on."""
     clips = []
     for clip in index.clips:
-        stat = clip.path.stat()
-        clips.append([str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns, clip.start_s])
+        stat = clip.video.path.stat()
+        clips.append([str(clip.video.path.resolve()), clip.video.offset, stat.st_size, stat.st_mtime_ns, clip.start_s])
     settings = [FORMAT, height, width, num_frames, fps, codec.name, codec.scaling_factor, clips]
     digest = hashlib.sha256(json.dumps(settings).encode())
     tensors = {**dict(codec.named_buffers()), **codec.state_dict()}  # buffers: the shift of the tiny codec
@@ -125,7 +125,7 @@ def _encode_clips(
         read: list[np.ndarray] = []
         for clip in clips[begin : begin + together]:
             try:
-                read.append(read_clip(clip.path, num_frames, fps, clip.start_s, height, width))
+                read.append(read_clip(clip.video, num_frames, fps, clip.start_s, height, width))
             except VideoError as error:
                 skipped.append(str(error))
         if read:

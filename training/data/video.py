@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Protocol, TypeVar, cast
 
 import av
 import numpy as np
@@ -21,77 +22,125 @@ from training.data.display_matrix import UnknownMatrix, swaps_sides, turn_of, tu
 from training.data.video_colour import UnknownColour, from_rgb, tag_colours, to_rgb
 from training.data.video_place import MARK
 from training.data.video_stream import DamagedVideo, Timed, VideoError, decode, is_indexed, opened, rate_of
+from training.data.videos import Video, as_video
 
 # Containers index keyframes by decoding time, which runs ahead of presentation time by the reordering of
 # B-frames: a seek aims this much early, so that the wanted frame is not already past.
 SEEK_MARGIN_S = 0.5
 
 
-def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int) -> np.ndarray:
+FramePicture = Callable[[av.VideoFrame, float], np.ndarray]
+"""Makes uint8 (H, W, 3) of a decoded frame and the aspect of its pixels, width / height."""
+
+
+def read_clip(
+    source: Video | Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int
+) -> np.ndarray:
     """Read the frames shown nearest to start_s + k / fps; centre crop to the asked aspect, then resize.
 
-    Times count from the file's first frame, whatever its own rate; a slower file repeats frames, as a player
+    Times count from the video's first frame, whatever its own rate; a slower file repeats frames, as a player
     would.
 
     Returns uint8 (T, H, W, 3), RGB, of SDR. Raises VideoError if the file is broken or ends too early, for frames that the
     decoder found damaged, and for colours that cannot be converted.
     """
-    path = Path(path)
+    return read_frames(source, num_frames, fps, start_s, lambda frame, aspect: _picture(frame, height, width, aspect))
+
+
+def read_frames(
+    source: Video | Path | str,
+    num_frames: int,
+    fps: float,
+    start_s: float,
+    picture: FramePicture,
+    threads: int | None = None,
+) -> np.ndarray:
+    """`read_clip` with another way to make pictures of frames, and `threads` that decode; None leaves it to FFmpeg."""
+    video = as_video(source)
     times = [start_s + k / fps for k in range(num_frames)]
-    try:
-        with opened(path) as (container, stream):
+    with conversion_errors(video):
+        with opened(video, threads) as (container, stream):
             half_frame_s = 0.5 / rate_of(stream)
             from_s = max(0.0, start_s - SEEK_MARGIN_S) if is_indexed(container) else 0.0
-            chosen, end_s = _nearest(decode(container, stream, from_s), times, _reader(stream, height, width))
+            chosen, end_s = nearest(decode(container, stream, from_s), times, _reader(stream, picture))
         if from_s > 0 and (not chosen or chosen[0].time_s > start_s + half_frame_s):
             # the file's index led past the wanted frame, or nowhere: decode from the beginning
-            with opened(path) as (container, stream):
-                chosen, end_s = _nearest(decode(container, stream, 0.0), times, _reader(stream, height, width))
-    except (UnknownColour, UnknownMatrix) as error:
-        raise VideoError(f"{path}: {error}; convert it first") from None
+            with opened(video, threads) as (container, stream):
+                chosen, end_s = nearest(decode(container, stream, 0.0), times, _reader(stream, picture))
     if len(chosen) < num_frames:
         raise VideoError(
-            f"{path}: too short or cut off: {len(chosen)} of the {num_frames} frames asked were found at {fps:g} "
+            f"{video}: too short or cut off: {len(chosen)} of the {num_frames} frames asked were found at {fps:g} "
             f"fps from {start_s:.2f} s; what can be decoded ends at {end_s:.2f} s"
         )
-    if (damaged := next((shown for shown in chosen if shown.damaged), None)) is not None:
-        raise DamagedVideo(
-            f"{path}: damaged: the decoder met errors in the frame at {damaged.time_s:.2f} s or before it"
-        )
-    return np.stack([shown.picture for shown in chosen])
+    return undamaged(video, chosen)
+
+
+@contextmanager
+def conversion_errors(video: Video) -> Iterator[None]:
+    """Turn colours and display matrices that cannot be converted into a VideoError."""
+    try:
+        yield
+    except (UnknownColour, UnknownMatrix) as error:
+        raise VideoError(f"{video}: {error}; convert it first") from None
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """A frame that was chosen, at the size that was asked for; the decoded one is let go at once."""
 
     time_s: float
+    duration_s: float
     damaged: bool
     picture: np.ndarray
 
 
-def _reader(stream: VideoStream, height: int, width: int) -> Callable[[Timed], _Shown]:
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return lambda timed: _Shown(timed.time_s, timed.damaged, _picture(timed.frame, height, width, aspect))
+def undamaged(video: Video, frames: list[Shown]) -> np.ndarray:
+    """The pictures of a clip, uint8 (T, H, W, 3). Raises DamagedVideo if the decoder met errors in one."""
+    if (damaged := next((shown for shown in frames if shown.damaged), None)) is not None:
+        raise DamagedVideo(
+            f"{video}: damaged: the decoder met errors in the frame at {damaged.time_s:.2f} s or before it"
+        )
+    return np.stack([shown.picture for shown in frames])
 
 
-def _nearest(
-    frames: Iterator[Timed], times: list[float], read: Callable[[Timed], _Shown]
-) -> tuple[list[_Shown], float]:
+def _reader(stream: VideoStream, picture: FramePicture) -> Callable[[Timed], Shown]:
+    aspect = pixel_aspect(stream)
+    return lambda timed: Shown(timed.time_s, timed.duration_s, timed.damaged, picture(timed.frame, aspect))
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Width / height of a stored pixel as it is shown."""
+    return float(stream.sample_aspect_ratio or 1)
+
+
+class _Timed(Protocol):
+    @property
+    def time_s(self) -> float: ...
+
+    @property
+    def duration_s(self) -> float: ...
+
+
+Frame = TypeVar("Frame", bound=_Timed)
+
+
+def nearest(
+    frames: Iterable[Frame], times: Sequence[float], read: Callable[[Frame], Shown]
+) -> tuple[list[Shown], float]:
     """Return the frame nearest to each of the rising `times`, as far as the video goes, and where decoding ended.
 
     The last frame is shown for its duration: a time after that is not in the video.
     """
-    chosen: list[_Shown] = []
-    last: tuple[Timed, _Shown] | None = None
+    chosen: list[Shown] = []
+    last: tuple[Frame, Shown] | None = None
 
-    def choose(timed: Timed) -> None:
+    def choose(timed: Frame) -> None:
         nonlocal last
         if last is None or last[0] is not timed:
             last = timed, read(timed)
         chosen.append(last[1])
 
-    previous: Timed | None = None
+    previous: Frame | None = None
     for current in frames:
         while len(chosen) < len(times) and times[len(chosen)] <= current.time_s:
             time_s = times[len(chosen)]
@@ -112,8 +161,11 @@ def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float)
     """Convert a frame to upright RGB pixels: centre crop to the asked aspect, antialiased resize. uint8 (H, W, 3)."""
     turn = turn_of(frame)
     pixels = turned(to_rgb(frame), turn)  # phones store a turned or mirrored picture
-    if swaps_sides(turn):
-        pixel_aspect = 1 / pixel_aspect
+    return fitted(pixels, height, width, 1 / pixel_aspect if swaps_sides(turn) else pixel_aspect)
+
+
+def fitted(pixels: np.ndarray, height: int, width: int, pixel_aspect: float) -> np.ndarray:
+    """The centre of uint8 (H, W, 3) with the asked aspect, resized to `height` x `width`, antialiased."""
     rows, columns = pixels.shape[:2]
     aspect = width / height / pixel_aspect  # aspect of the crop, in stored pixels
     crop_width, crop_height = min(columns, rows * aspect), min(rows, columns / aspect)

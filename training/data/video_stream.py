@@ -1,13 +1,13 @@
-"""An opened video file: the stream that a player would show, its clock, and its decoded frames."""
+"""An opened video: the stream that a player would show, its clock, and its decoded frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -18,6 +18,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from mobilevd.errors import UserError
+from training.data.file_part import FilePart
+from training.data.videos import Video, as_video
 
 PICTURE_CODECS = frozenset({"png", "apng", "bmp", "tiff", "webp", "gif", "mjpeg", "ppm"})
 """Codecs of pictures. A stream of one is a cover if there is a stream of another codec."""
@@ -28,6 +30,10 @@ DEMUXERS = (
 """Containers of FFmpeg that are read, by what the file holds and not by its name. Playlists are left out on purpose: they
 name other files and addresses, which FFmpeg would open."""
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+OPENING: dict[str, Any] = {
+    "options": OPEN_OPTIONS,
+    "buffer_size": 1 << 17,
+}  # bytes that Python reads for FFmpeg at once
 MAX_PIXELS = 36_000_000
 """Of a frame: 8K, in which a frame takes 100 MB. A small file can claim to be of any size."""
 TAIL_S = 20.0  # a search for the end of a file begins so long before what its header says
@@ -64,30 +70,47 @@ class Timed:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the container and the video stream that is shown; FFmpeg's errors inside become a VideoError."""
+def opened(source: Video | Path | str, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open the container and the video stream that is shown; FFmpeg's errors inside become a VideoError.
+
+    `threads` that decode; None leaves it to FFmpeg.
+    """
+    video = as_video(source)
     try:
-        # as a file, whatever its name looks like: FFmpeg takes "tcp:..." for an address
-        with cast(InputContainer, av.open(f"file:{path.absolute()}", "r", options=OPEN_OPTIONS)) as container:
-            stream = _shown_stream(path, container)
+        with ExitStack() as stack:
+            container = stack.enter_context(cast(InputContainer, av.open(_input(video, stack), "r", **OPENING)))
+            stream = _shown_stream(video, container)
             if stream.width * stream.height > MAX_PIXELS:
                 raise VideoError(
-                    f"{path}: {stream.width}x{stream.height} pixels; videos of up to {MAX_PIXELS:,} are read"
+                    f"{video}: {stream.width}x{stream.height} pixels; videos of up to {MAX_PIXELS:,} are read"
                 )
+            if threads is not None:
+                stream.thread_count = threads
             yield container, stream
     except FileNotFoundError as error:
-        raise VideoError(f"{path}: no such file") from error
+        raise VideoError(f"{video}: no such file") from error
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise VideoError(f"{path}: broken or not a video ({reason})") from error
+        raise VideoError(f"{video}: broken or not a video ({reason})") from error
 
 
-def _shown_stream(path: Path, container: InputContainer) -> VideoStream:
+def _input(video: Video, stack: ExitStack) -> Any:
+    """What FFmpeg reads: the file, or the part of it."""
+    if video.size is None:
+        # as a file, whatever its name looks like: FFmpeg takes "tcp:..." for an address
+        return f"file:{video.path.absolute()}"
+    missing = video.offset + video.size - video.path.stat().st_size
+    if missing > 0:
+        raise VideoError(f"{video}: cut off: {video.path.name} ends {missing} bytes before it does")
+    return stack.enter_context(FilePart(video.path, video.offset, video.size))
+
+
+def _shown_stream(video: Video, container: InputContainer) -> VideoStream:
     """The default video stream, as players choose it. Pictures of a cover are no videos."""
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not streams:
         only_cover = "only a cover picture" if container.streams.video else "no video stream"
-        raise VideoError(f"{path}: {only_cover} in it")
+        raise VideoError(f"{video}: {only_cover} in it")
     streams = [each for each in streams if each.codec_context.name not in PICTURE_CODECS] or streams
     streams = [each for each in streams if each.disposition & Disposition.default] or streams
     best = container.streams.best("video")
@@ -113,14 +136,14 @@ def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, 1000)
 
 
-def probe(path: Path | str) -> VideoInfo:
-    """Read a file's length, rate and size without decoding it. Raises VideoError."""
-    path = Path(path)
-    with opened(path) as (container, stream):
+def probe(source: Video | Path | str) -> VideoInfo:
+    """Read a video's length, rate and size without decoding it. Raises VideoError."""
+    video = as_video(source)
+    with opened(video) as (container, stream):
         fps, width, height, num_frames = rate_of(stream), stream.width, stream.height, stream.frames
         duration_s = _duration_s(container, stream)
         if not (width and height and duration_s > 0):
-            raise VideoError(f"{path}: broken or not a video (size {width}x{height}, {duration_s:.2f} s long)")
+            raise VideoError(f"{video}: broken or not a video (size {width}x{height}, {duration_s:.2f} s long)")
         return VideoInfo(duration_s, fps, width, height, num_frames or round(duration_s * fps))
 
 

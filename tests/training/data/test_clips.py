@@ -1,4 +1,4 @@
-"""Scanning a folder of videos: what is usable, what is skipped and why, and where the clips lie."""
+"""Where the clips of a video lie, and what is usable of a folder, with and without a search for cuts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import pytest
 
 from mobilevd.errors import UserError
 from tests.training.data.numbered import write_numbered
-from training.data import clips
-from training.data.clips import clip_starts, find_videos, scan_videos
+from tests.training.data.scanned import scan_videos
+from training.data.clips import clip_starts
+from training.data.index import look
+from training.data.index.choose import Filters
 from training.data.video import read_clip, write_video
-from training.data.video_stream import DamagedVideo, VideoInfo
+from training.data.video_stream import DamagedVideo
+
+ONE_SHOT = [(0.0, 60 - 1 / 25)]
+BOTH = pytest.mark.parametrize("shots", ["none", "pyscenedetect"])
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +37,28 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def test_clips_are_found_and_the_rest_is_named_and_counted(folder):
-    seen = []
-    index = scan_videos(folder, 8, 7, clips_per_video=2, progress=lambda done, total: seen.append((done, total)))
-    names = [clip.path.relative_to(folder).as_posix() for clip in index.clips]
-    assert names == ["b.mp4", "b.mp4", "sub/a.mkv", "sub/a.mkv"]
-    reasons = {item.path.name: item.reason for item in index.skipped}
-    assert reasons.keys() == {"cut.mp4", "short.mp4", "text.mp4"}
-    assert "too short or cut off" in reasons["cut.mp4"]
-    assert "too short: 0.20 s (5 frames) where 8 frames at 7 fps span 1.00 s" in reasons["short.mp4"]
+@BOTH
+def test_clips_are_found_and_the_rest_is_named_and_counted(folder, shots):
+    index = scan_videos(folder, 8, 7, clips_per_video=2, shots=shots)
+    reasons = {item.video.name: item.reason for item in index.skipped}
+    if shots == "none":
+        assert [clip.video.name for clip in index.clips] == ["b.mp4", "b.mp4", "sub/a.mkv", "sub/a.mkv"]
+        assert reasons.keys() == {"cut.mp4", "short.mp4", "text.mp4"}
+        assert index.summary().startswith("4 clips from 2 videos; 3 files skipped: ")
+    assert "cut off" in reasons["cut.mp4"]
     assert "broken or not a video" in reasons["text.mp4"]
+    assert "too short: 0.20 s (5 frames) where 8 frames at 7 fps span 1.00 s" in reasons["short.mp4"] or shots != "none"
     assert all(str(folder) in reason for reason in reasons.values())
-    assert index.summary().startswith("4 clips from 2 videos; 3 files skipped: ")
-    assert seen == [(n, 5) for n in range(1, 6)]
 
 
 def test_every_clip_can_be_read(folder):
     for clip in scan_videos(folder, 8, 7, clips_per_video=20).clips:
-        assert read_clip(clip.path, 8, 7, clip.start_s, 16, 32).shape == (8, 16, 32, 3)
+        assert read_clip(clip.video, 8, 7, clip.start_s, 16, 32).shape == (8, 16, 32, 3)
 
 
 def test_the_seed_decides(folder):
     index = scan_videos(folder, 8, 7, 2, seed=1)
-    assert index == scan_videos(folder, 8, 7, 2, seed=1)
+    assert index.clips == scan_videos(folder, 8, 7, 2, seed=1).clips
     other = scan_videos(folder, 8, 7, 2, seed=2)
     assert [c.start_s for c in index.clips] != [c.start_s for c in other.clips]
 
@@ -62,63 +66,87 @@ def test_the_seed_decides(folder):
 def test_a_file_keeps_its_clips_when_others_come(folder, tmp_path):
     (tmp_path / "b.mp4").write_bytes((folder / "b.mp4").read_bytes())
     alone = [clip.start_s for clip in scan_videos(tmp_path, 8, 7, 2).clips]
-    assert alone == [clip.start_s for clip in scan_videos(folder, 8, 7, 2).clips if clip.path.name == "b.mp4"]
+    assert alone == [clip.start_s for clip in scan_videos(folder, 8, 7, 2).clips if clip.video.name == "b.mp4"]
 
 
 def test_clips_are_spread_over_the_whole_length():
-    info = VideoInfo(duration_s=60.0, fps=25.0, width=64, height=32, num_frames=1500)
-    starts = clip_starts(info, 8, 7, 10, np.random.default_rng(0))
+    starts = clip_starts(ONE_SHOT, 25.0, 8, 7, 10, np.random.default_rng(0))
     room_s = 60 - 1 / 25 - 1
     assert [int(start / room_s * 10) for start in starts] == list(range(10))
 
 
 @pytest.mark.parametrize(("num_frames", "count"), [(7, 0), (8, 1), (9, 2), (10, 3)])
 def test_a_short_video_gives_no_clip_twice(num_frames, count):
-    info = VideoInfo(num_frames / 7, 7.0, 64, 32, num_frames)
-    starts = clip_starts(info, 8, 7, 5, np.random.default_rng(0))
+    starts = clip_starts([(0.0, (num_frames - 1) / 7)], 7.0, 8, 7, 5, np.random.default_rng(0))
     assert len(starts) == len(set(starts)) == count
 
 
-def test_bad_folders(tmp_path):
-    with pytest.raises(UserError, match="nowhere does not exist: a folder of video files was expected"):
-        find_videos(tmp_path / "nowhere")
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file is a file"):
-        find_videos(tmp_path / "file")
-    with pytest.raises(UserError, match=r"no video file in it \(looked for .*\.mp4"):
-        scan_videos(tmp_path, 8, 7)
+def test_clips_lie_inside_shots():
+    """Every clip in one shot; shots that are too short have none, longer ones have more."""
+    shots = [(0.0, 0.9), (1.0, 3.0), (3.1, 4.05), (4.1, 5.1), (5.2, 15.2), (15.3, 16.3)]
+    starts = clip_starts(shots, 10.0, 8, 7, 11, np.random.default_rng(0))
+    of_shot = [
+        [start for start in starts if first - 1e-9 <= start and start + 1 <= last + 1e-9] for first, last in shots
+    ]
+    assert sum(map(len, of_shot)) == len(starts) == len(set(starts)) == 11 and starts == sorted(starts)
+    assert [len(found) for found in of_shot][:4:2] == [0, 0] and len(of_shot[4]) > 3 * len(of_shot[1]) > 0
+    exact = clip_starts(shots[3::2], 10.0, 8, 7, 9, np.random.default_rng(0))
+    assert exact == [4.1, 15.3]  # shots of just one clip
+    assert clip_starts(shots, 10.0, 8, 7, 200, np.random.default_rng(0)).count(15.3) == 1
+
+
+def test_folders_of_broken_files(tmp_path):
     for n in range(5):
         (tmp_path / f"{n}.mp4").touch()
-    with pytest.raises(UserError, match="none of its 5 video files is usable: .*0.mp4: broken.*; and 2 more"):
+    with pytest.raises(
+        UserError, match="no clip is left of its 5 videos; 5 cannot be used: .*0.mp4: broken.*; and 2 more"
+    ):
         scan_videos(tmp_path, 8, 7)
 
 
-def test_repeated_frames_are_counted_and_can_be_left_out(tmp_path):
-    write_numbered(tmp_path / "moving.mp4", 30, 10)
-    write_numbered(tmp_path / "slow.mp4", 4, 1)  # 8 frames at 7 fps show two pictures
-    still = np.full((20, 32, 64, 3), 120, np.uint8)
-    write_video(tmp_path / "still.mp4", still, 10)
-    index = scan_videos(tmp_path, 8, 7)
-    repeated = {clip.path.name: clip.motion.repeated for clip in index.clips}
-    assert repeated == {"moving.mp4": 0.0, "slow.mp4": pytest.approx(6 / 7), "still.mp4": 1.0}
-    assert "2 clips repeat frames (62% of all: slower files or still pictures)" in index.summary()
-    moving = next(clip.motion.magnitude for clip in index.clips if clip.path.name == "moving.mp4")
-    left = scan_videos(tmp_path, 8, 7, min_motion=moving * 0.9)
-    assert [clip.path.name for clip in left.clips] == ["moving.mp4"]
-    assert "2 clips skipped: " in left.summary() and "still.mp4: moves by 0.0000" in left.summary()
-    with pytest.raises(UserError, match="none of its 3 video files is usable: .*less than data.min_motion"):
-        scan_videos(tmp_path, 8, 7, min_motion=0.99)
+@BOTH
+def test_filters_say_what_they_took(tmp_path, shots):
+    moving = np.random.default_rng(0).integers(0, 60, (40, 36, 64, 3), dtype=np.uint8) // 4 * 4 + 60
+    write_video(tmp_path / "moving.mp4", moving, 10)
+    write_video(tmp_path / "slow.mp4", np.repeat(moving[:8], 5, axis=0), 10)
+    write_video(tmp_path / "still.mp4", np.full((20, 36, 64, 3), 120, np.uint8), 10)
+    write_video(tmp_path / "bright.mp4", np.minimum(moving, 65) + 180, 10)
+    index = scan_videos(tmp_path, 8, 7, shots=shots)
+    motion = {clip.video.name: clip.motion for clip in index.clips}
+    assert (
+        motion["moving.mp4"].repeated == 0 and motion["still.mp4"].repeated == 1 and motion["still.mp4"].magnitude == 0
+    )
+    assert motion["slow.mp4"].repeated == pytest.approx(6 / 7, abs=0.15)
+    assert "2 clips repeat frames (" in index.summary() and not index.taken_by_filter
+
+    def left(**filters: float) -> tuple[set[str], dict[str, int]]:
+        found = scan_videos(tmp_path, 8, 7, shots=shots, filters=Filters(**filters))
+        assert not found.skipped
+        return {clip.video.name.removesuffix(".mp4") for clip in found.clips}, dict(found.taken_by_filter)
+
+    assert left(min_motion=1e-4) == ({"moving", "slow", "bright"}, {"min_motion": 1})
+    assert left(max_motion=motion["moving.mp4"].magnitude * 0.9)[0] == {"slow", "still", "bright"}
+    assert left(max_brightness=0.6) == ({"moving", "slow", "still"}, {"max_brightness": 1})
+    assert left(min_brightness=0.6) == ({"bright"}, {"min_brightness": 3})
+    both = left(min_motion=1e-4, max_repeated=0.5)
+    assert both == ({"moving", "bright"}, {"min_motion": 1, "max_repeated": 1})
+    assert "left out: 1 by data.min_motion" in scan_videos(tmp_path, 8, 7, filters=Filters(min_motion=1e-4)).summary()
+    with pytest.raises(
+        UserError, match=r"left of its 4 videos; left out: 3 by data.min_motion, 1 by data.max_brightness"
+    ):
+        left(min_motion=motion["moving.mp4"].magnitude * 0.9, max_brightness=0.1)
 
 
 def test_a_damaged_clip_is_left_out_and_the_others_of_its_file_stay(tmp_path, monkeypatch):
     write_numbered(tmp_path / "a.mp4", 75, 25)
+    read_frames = look.read_frames
 
-    def read(path, num_frames, fps, start_s, height, width):
+    def read(video, num_frames, fps, start_s, *arguments, **options):
         if start_s > 1:
-            raise DamagedVideo(f"{path}: damaged")
-        return read_clip(path, num_frames, fps, start_s, height, width)
+            raise DamagedVideo(f"{video}: damaged")
+        return read_frames(video, num_frames, fps, start_s, *arguments, **options)
 
-    monkeypatch.setattr(clips, "read_clip", read)
+    monkeypatch.setattr(look, "read_frames", read)
     index = scan_videos(tmp_path, 8, 7, clips_per_video=4)
     assert 0 < len(index.clips) < 4 and len(index.clips) + len(index.skipped) == 4
     assert all(clip.start_s <= 1 for clip in index.clips) and "clips skipped: " in index.summary()

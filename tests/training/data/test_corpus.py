@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mobilevd.errors import UserError
+from tests.training.data.scanned import scan_videos
 from training.data import corpus
-from training.data.clips import scan_videos
 from training.data.corpus import SEEDS_APART, write_corpus
 from training.data.scenes import render_scene
 from training.data.video import read_clip

@@ -13,10 +13,12 @@ import torch
 from mobilevd.codecs import TinyCodec
 from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
-from training.data.clips import Clip, ClipIndex, scan_videos
+from tests.training.data.scanned import scan_videos
+from training.data.clips import Clip, ClipIndex
 from training.data.corpus import write_corpus
 from training.data.latents import build_latents
 from training.data.video import read_clip
+from training.data.videos import as_video
 
 SIZE: dict[str, Any] = {"height": 32, "width": 64, "num_frames": 4, "fps": 7}
 
@@ -50,7 +52,7 @@ def test_tensors_are_those_of_the_clips(index, codec, tmp_path):
     assert dataset.first_frames.shape == (3, 3, 32, 64) and dataset.first_frames.dtype == torch.uint8
     assert dataset.embeddings.shape == (3, 1, 96) and dataset.embeddings.dtype == torch.float32
     clip = index.clips[1]
-    pixels = torch.from_numpy(read_clip(clip.path, 4, 7, clip.start_s, 32, 64)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(read_clip(clip.video, 4, 7, clip.start_s, 32, 64)).permute(0, 3, 1, 2)
     frames = to_float(pixels)
     item = dataset[1]
     assert torch.equal(item["first_frame"], pixels[0])
@@ -87,11 +89,11 @@ def test_another_codec_makes_it_anew(index, codec, tmp_path):
 def test_a_changed_video_makes_it_anew(index, codec, tmp_path):
     copies = []
     for clip in index.clips:
-        copies.append(Clip(tmp_path / clip.path.name, clip.start_s))
-        copies[-1].path.write_bytes(clip.path.read_bytes())
+        copies.append(Clip(as_video(tmp_path / clip.video.path.name), clip.start_s))
+        copies[-1].video.path.write_bytes(clip.video.path.read_bytes())
     copied, file = ClipIndex(copies, []), tmp_path / "x.safetensors"
     assert built(copied, codec, file)[1] and not built(copied, codec, file)[1]
-    os.utime(copies[0].path, ns=(0, 0))
+    os.utime(copies[0].video.path, ns=(0, 0))
     assert built(copied, codec, file)[1]
 
 
@@ -107,17 +109,17 @@ def test_a_broken_cache_is_made_anew(index, codec, tmp_path):
 def test_a_clip_that_cannot_be_read_is_left_out_and_named(index, codec, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video")
-    mixed = ClipIndex([index.clips[0], Clip(bad, 0.0), index.clips[1]], [])
+    mixed = ClipIndex([index.clips[0], Clip(as_video(bad), 0.0), index.clips[1]], [])
     for _ in range(2):  # fresh, then from the cache
         dataset = build_latents(mixed, codec, cache_file=tmp_path / "x.safetensors", **SIZE)
         assert len(dataset) == 2 and len(dataset.skipped) == 1 and "bad.mp4: broken" in dataset.skipped[0]
     with pytest.raises(UserError, match="none of the 1 clips can be read, first .*bad.mp4"):
-        build_latents(ClipIndex([Clip(bad, 0.0)], []), codec, cache_file=tmp_path / "y.safetensors", **SIZE)
+        build_latents(ClipIndex([Clip(as_video(bad), 0.0)], []), codec, cache_file=tmp_path / "y.safetensors", **SIZE)
     assert not (tmp_path / "y.safetensors").exists()
 
 
 def test_an_indivisible_size_is_refused_before_any_reading(codec, tmp_path):
     odd: dict[str, Any] = SIZE | {"height": 30}
-    nothing = ClipIndex([Clip(tmp_path / "gone.mp4", 0.0)], [])
+    nothing = ClipIndex([Clip(as_video(tmp_path / "gone.mp4"), 0.0)], [])
     with pytest.raises(UserError, match="30x64 .* does not divide by 4"):
         build_latents(nothing, codec, cache_file=tmp_path / "x.safetensors", **odd)

@@ -65,6 +65,25 @@ def test_what_the_run_recorded_is_never_left(tmp_path: Path) -> None:
     assert json.loads(file.read_text())["judged"] == sorted(grown.judged)
 
 
+def test_a_number_of_videos_is_held_out() -> None:
+    split = split_names(NAMES, 5, 0)
+    assert len(split.judged) == 5 and split.judged | split.trained == set(NAMES)
+    assert split.judged == set(sorted(NAMES, key=lambda name: rank(name, 0))[:5])
+    assert len(split_names(NAMES[:2], 1, 0).judged) == 1
+    with pytest.raises(UserError, match="data.holdout is 26 of 26 usable videos, which leaves none to train on"):
+        split_names(NAMES, 26, 0)
+
+
+def test_a_number_stays_when_the_folder_grows(tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    first = recorded_split(file, NAMES[:10], 4, 0)
+    grown = recorded_split(file, NAMES, 4, 0)
+    assert grown.judged == first.judged and grown.trained == set(NAMES) - first.judged
+    assert recorded_split(file, NAMES[:10], 4, 0) == grown
+    with pytest.raises(UserError, match="split.json: the videos were split with"):
+        recorded_split(file, NAMES, 5, 0)
+
+
 def test_records_that_do_not_fit(tmp_path: Path) -> None:
     file = tmp_path / "split.json"
     recorded_split(file, NAMES, 0.3, 0)
