@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 
 from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
-from mobilevd.pipeline.display import Display
-from training.data.clips import Clip, ClipIndex, scan_videos
+from mobilevd.pipeline.display import ActivityBar, Display
+from training.data.batch import ClipStore
+from training.data.clips import REASONS_SHOWN, Clip, ClipIndex, scan_videos
 from training.data.corpus import write_corpus
-from training.data.latents import LatentDataset, build_latents
 from training.data.split import recorded_split
+from training.data.store.groups import ClipGroup, ClipSet
+from training.data.store.manifest import REPORT
+from training.data.store.pixels import PixelStore
+from training.data.store.place import Place, place_at
+from training.data.store.plan import WriteSettings
+from training.data.store.write import write_store
 from training.data.video import read_clip
 
 
@@ -88,24 +98,77 @@ def _repeated(index: ClipIndex) -> float:
     return float(np.mean([clip.motion.repeated for clip in index.clips])) if index.clips else 0.0
 
 
+def training_clips(config: RunConfig, clips: ClipIndex, height: int, width: int, limit: int | None) -> ClipSet:
+    """The clips that a stage trains on, at its working size."""
+    chosen = spread(clips.clips, limit)
+    buckets = [float(config.data.motion_bucket_id)] * len(chosen)
+    return ClipSet([ClipGroup(height, width, chosen, buckets)], config.data.num_frames, config.data.fps)
+
+
+def store_place(config: RunConfig, height: int, width: int, limit: int | None) -> Place:
+    """The place of a stage's encoded clips: in the run's folder, or at `data.cache`."""
+    name = f"{height}x{width}-{'all' if limit is None else limit}"
+    if config.data.cache is None:
+        return place_at(config.output / "data" / "clips" / name)
+    return place_at(f"{config.data.cache.rstrip('/')}/{name}")
+
+
 def training_latents(
-    config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int, display: Display
-) -> LatentDataset:
-    """The encoded training clips at a working size, from the run's cache if it has them."""
-    chosen = ClipIndex(spread(clips.clips, limit), [])
-    cache = config.output / "data" / f"latents-{height}x{width}-{len(chosen.clips)}.safetensors"
-    with display.bar(f"encoding clips at {height}x{width}", len(chosen.clips)) as bar:
-        latents = build_latents(
-            chosen, codec, height, width, config.data.num_frames, config.data.fps, cache, progress=bar.update
-        )
-    for reason in latents.skipped:
-        display.line(f"  skipped: {reason}")
-    return latents
+    config: RunConfig,
+    clips: ClipIndex,
+    codec: Codec,
+    height: int,
+    width: int,
+    limit: int | None,
+    display: Display,
+    processes: PartialState,
+    verify: bool = False,
+) -> ClipStore:
+    """The encoded training clips at a working size; those that are not encoded yet are, each process its share.
+
+    All processes call this. Clips of something else are replaced in the run's own folder, and an error at `data.cache`.
+    `verify` reads finished shards and compares their checksums.
+    """
+    chosen = training_clips(config, clips, height, width, limit)
+    if config.data.latents == "computed":
+        return PixelStore(chosen, codec, config.data.workers)
+    place = store_place(config, height, width, limit)
+    settings = write_settings(config, verify)
+    with ExitStack() as stack:
+        bar = _Encoding(stack, display, height, width)
+        store = write_store(place, chosen, codec, settings, processes, bar, lambda line: display.line(f"  {line}"))
+    for line in store.skipped[:REASONS_SHOWN]:
+        display.line(f"  skipped: {line}")
+    if (more := len(store.skipped) - REASONS_SHOWN) > 0:
+        display.line(f"  and {more} more, in {place.shown(REPORT)}")
+    return store
 
 
-def spread(clips: list[Clip], limit: int) -> list[Clip]:
-    """At most `limit` clips, evenly over the list (so over all videos)."""
-    if len(clips) <= limit:
+def write_settings(config: RunConfig, verify: bool = False) -> WriteSettings:
+    data = config.data
+    return WriteSettings(data.shard_mb, data.workers, renew=data.cache is None, verify=verify)
+
+
+class _Encoding:
+    """The bar of an encoding, which is shown once there is something to encode."""
+
+    def __init__(self, stack: ExitStack, display: Display, height: int, width: int) -> None:
+        self._stack, self._display, self._what = stack, display, f"encoding clips at {height}x{width}"
+        self._bar: ActivityBar | None = None
+        self._started = time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._started = time.perf_counter()
+            self._bar = self._stack.enter_context(self._display.bar(self._what, total))
+        rate = done / max(1e-9, time.perf_counter() - self._started)
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if 0 < done < total else ""
+        self._bar.update(done, total, f"{rate:.1f} clips/s{left}")
+
+
+def spread(clips: list[Clip], limit: int | None) -> list[Clip]:
+    """At most `limit` clips, evenly over the list (so over all videos); None: all."""
+    if limit is None or len(clips) <= limit:
         return clips
     return [clips[i * len(clips) // limit] for i in range(limit)]
 
@@ -113,4 +176,4 @@ def spread(clips: list[Clip], limit: int) -> list[Clip]:
 def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
     """Read the clips' pixels: uint8 (N, T, H, W, 3)."""
     data = config.data
-    return np.stack([read_clip(c.path, data.num_frames, data.fps, c.start_s, height, width) for c in clips])
+    return np.stack([read_clip(c.video, data.num_frames, data.fps, c.start_s, height, width) for c in clips])

@@ -79,14 +79,14 @@ def _train(
     settings = entry.stage.training
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
-    limit = settings.latent_clips
-    with processes.main_process_first():
-        data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    data = training_latents(
+        config, clips.train, codec, entry.height, entry.width, settings.latent_clips, display, processes
+    )
     objective = make_objective(entry.stage.objective, _context(config, entry, codec))
     for name, module in objective.modules().items():
         _start_from_previous(name, module, entry)
     device = next(codec.parameters()).device
-    source = BatchSource(data, codec, config.data.fps, config.data.motion_bucket_id, device)
+    source = BatchSource(data, codec, config.data.fps, device, settings.batch_size, config.seed)
     trainer = Trainer(unet, objective, transforms, source, settings, entry.folder, config.seed, entry.fingerprint)
     if trainer.progress.step:
         display.line(f"  going on at step {trainer.progress.step}")

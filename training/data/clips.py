@@ -14,6 +14,7 @@ from mobilevd.folder_files import files_below
 from training.data.motion import HEIGHT, WIDTH, ClipMotion, motion_of
 from training.data.video import read_clip
 from training.data.video_stream import DamagedVideo, VideoError, VideoInfo, probe
+from training.data.videos import Video
 
 SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv "
@@ -24,11 +25,15 @@ REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip: its file, its start in seconds from the file's first frame, and how much it moves."""
+    """A clip: its video, its start in seconds from the video's first frame, and how much it moves."""
 
-    path: Path
+    video: Video
     start_s: float
     motion: ClipMotion = ClipMotion(0.0, 0.0)
+
+    @property
+    def path(self) -> Path:
+        return self.video.path
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ def scan_videos(
                     f"{path}: too short: {info.duration_s:.2f} s ({info.num_frames} frames) where {num_frames} "
                     f"frames at {fps:g} fps span {needed_s:.2f} s"
                 )
-            found = [_read(path, start, num_frames, fps, min_motion) for start in starts]
+            video = Video(path.relative_to(folder).as_posix(), path)
+            found = [_read(video, start, num_frames, fps, min_motion) for start in starts]
         except VideoError as error:
             found = [Skipped(path, str(error))]
         clips += [item for item in found if isinstance(item, Clip)]
@@ -139,12 +145,13 @@ def scan_videos(
     return ClipIndex(clips, skipped)
 
 
-def _read(path: Path, start_s: float, num_frames: int, fps: float, min_motion: float) -> Clip | Skipped:
+def _read(video: Video, start_s: float, num_frames: int, fps: float, min_motion: float) -> Clip | Skipped:
+    path = video.path
     try:
-        motion = motion_of(read_clip(path, num_frames, fps, start_s, HEIGHT, WIDTH))
+        motion = motion_of(read_clip(video, num_frames, fps, start_s, HEIGHT, WIDTH))
     except DamagedVideo as error:  # elsewhere in the file, all may be well
         return Skipped(path, str(error), start_s)
     if motion.magnitude < min_motion:
         reason = f"{path}: moves by {motion.magnitude:.4f} at {start_s:.2f} s, less than data.min_motion"
         return Skipped(path, reason, start_s)
-    return Clip(path, start_s, motion)
+    return Clip(video, start_s, motion)

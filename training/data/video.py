@@ -21,13 +21,16 @@ from training.data.display_matrix import UnknownMatrix, swaps_sides, turn_of, tu
 from training.data.video_colour import UnknownColour, from_rgb, tag_colours, to_rgb
 from training.data.video_place import MARK
 from training.data.video_stream import DamagedVideo, Timed, VideoError, decode, is_indexed, opened, rate_of
+from training.data.videos import Video
 
 # Containers index keyframes by decoding time, which runs ahead of presentation time by the reordering of
 # B-frames: a seek aims this much early, so that the wanted frame is not already past.
 SEEK_MARGIN_S = 0.5
 
 
-def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int) -> np.ndarray:
+def read_clip(
+    video: Video | Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int
+) -> np.ndarray:
     """Read the frames shown nearest to start_s + k / fps; centre crop to the asked aspect, then resize.
 
     Times count from the file's first frame, whatever its own rate; a slower file repeats frames, as a player
@@ -36,7 +39,7 @@ def read_clip(path: Path | str, num_frames: int, fps: float, start_s: float, hei
     Returns uint8 (T, H, W, 3), RGB, of SDR. Raises VideoError if the file is broken or ends too early, for frames that the
     decoder found damaged, and for colours that cannot be converted.
     """
-    path = Path(path)
+    path = video.path if isinstance(video, Video) else Path(video)
     times = [start_s + k / fps for k in range(num_frames)]
     try:
         with opened(path) as (container, stream):
