@@ -50,9 +50,10 @@ class Encoder:
     def encode(self, pixels: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Clips, uint8 (T, H, W, 3) each, to latents (N, T, C, h, w) and embeddings (N, D), float16 on the CPU."""
         frames = torch.from_numpy(np.stack(pixels)).permute(0, 1, 4, 2, 3)  # (N, T, 3, H, W) uint8
-        latents = [self._run(self.codec.encode, part) for part in frames.flatten(0, 1).split(self.frames)]
-        embeddings = [self._run(self.codec.embed_image, part) for part in frames[:, 0].split(self.frames)]
-        return torch.cat(latents).unflatten(0, frames.shape[:2]), torch.cat(embeddings)[:, 0]
+        with autocast(torch.device("cpu"), "fp32"):  # a training around it does not reach in
+            latents = [self._run(self.codec.encode, part) for part in frames.flatten(0, 1).split(self.frames)]
+            embeddings = [self._run(self.codec.embed_image, part) for part in frames[:, 0].split(self.frames)]
+            return torch.cat(latents).unflatten(0, frames.shape[:2]), torch.cat(embeddings)[:, 0]
 
     def _run(self, function: Any, part: Tensor) -> Tensor:
         with autocast(self.device, self.precision):

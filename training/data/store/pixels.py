@@ -54,16 +54,19 @@ class PixelStore:
             wanted = default_workers() if self._wanted is None else self._wanted
             self._decoder = Decoder(wanted, wanted * JOBS_PER_WORKER)
         decoder = self._decoder
-        waiting = [(number, decoder.submit(self._job(self._usable(number)))) for number in numbers]
-        return [self._finished(number, result_of(future)) for number, future in waiting]
+        waiting = []
+        for number in numbers:
+            usable = self._usable(number)
+            waiting.append((number, usable, decoder.submit(self._job(usable))))
+        return [self._finished(number, usable, result_of(future)) for number, usable, future in waiting]
 
     def close(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
 
-    def _finished(self, number: int, decoded: Decoded) -> StoredClip:
-        usable = self._usable(number)
+    def _finished(self, number: int, usable: int, decoded: Decoded) -> StoredClip:
+        """The clip that was decoded, which is `usable`, or one in its place."""
         while True:
             if decoded.pixels is None:
                 self.skipped[usable] = decoded.reason
