@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 
-LOST = "connection closed by peer", "connection reset by peer", "broken pipe", "socket timeout", "connection was aborted"
+LOST = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "socket timeout",
+    "connection was aborted",
+)
 """What the exchanges between processes say when one of them is gone."""
 
 
@@ -48,8 +54,6 @@ def lost_process(error: BaseException) -> str | None:
     while chain is not None:
         text = str(chain).lower()
         if any(word in text for word in LOST) or "gloo" in text or "nccl" in text:
-            return (
-                "another process of this run has ended, so all end; what was saved is kept, and the same command goes on"
-            )
+            return "another process of this run has ended, so all end; what was saved is kept, and the same command goes on"
         chain = chain.__cause__ or chain.__context__
     return None

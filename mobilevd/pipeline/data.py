@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.files import atomic_write_json
 from mobilevd.pipeline.display import Display
@@ -15,7 +14,6 @@ from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.sources import divide, find_listed, find_videos, index_videos
 from training.data.clips import Clip, ClipIndex
 from training.data.corpus import write_corpus
-from training.data.latents import LatentDataset, build_latents
 from training.data.sources.source import open_source
 from training.data.video import read_clip
 
@@ -79,21 +77,6 @@ def _report(config: RunConfig, train: ClipIndex, test: ClipIndex) -> None:
 def _repeated(index: ClipIndex) -> float:
     """Share of the frames that repeat the one before, over all clips."""
     return float(np.mean([clip.motion.repeated for clip in index.clips])) if index.clips else 0.0
-
-
-def training_latents(
-    config: RunConfig, clips: ClipIndex, codec: Codec, height: int, width: int, limit: int | None, display: Display
-) -> LatentDataset:
-    """The encoded training clips at a working size, from the run's cache if it has them."""
-    chosen = ClipIndex(spread(clips.clips, limit), [])
-    cache = config.output / "data" / f"latents-{height}x{width}-{len(chosen.clips)}.safetensors"
-    with display.bar(f"encoding clips at {height}x{width}", len(chosen.clips)) as bar:
-        latents = build_latents(
-            chosen, codec, height, width, config.data.num_frames, config.data.fps, cache, progress=bar.update
-        )
-    for reason in latents.skipped:
-        display.line(f"  skipped: {reason}")
-    return latents
 
 
 def spread(clips: list[Clip], limit: int | None) -> list[Clip]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.json_files import load_json, read_json
 from mobilevd.model.checkpoint import read_config
 from mobilevd.model.model_place import model_folder
+from mobilevd.model.unet import size_multiple
 from mobilevd.model.weight_files import weight_files
 from mobilevd.temporary import is_temporary
 from mobilevd.transforms.rehearsal import stage_sizes
@@ -35,6 +37,7 @@ class Entry:
         height, width: size of its clips, in pixels.
         one_step: sampled by one evaluation, else by the multi-step sampler.
         exported: true if it is a model of its own that a device could run.
+        size_multiple: number of pixels that heights and widths must be divisible by in its training.
         fingerprint: hash of everything that decides its weights.
     """
 
@@ -48,6 +51,7 @@ class Entry:
     width: int
     one_step: bool
     exported: bool
+    size_multiple: int
     fingerprint: str
 
     @property
@@ -86,6 +90,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     weights = [sha256_file(file) for file in weight_files(model_folder(config.base.model))]
     sizes = stage_sizes(config, base_config, codec.spatial_factor)
     height, width = sizes[0]
+    multiple = codec.spatial_factor * size_multiple(base_config)
     # the amount and kind of the training data, but not the evaluation or measurement
     data = config.data.model_dump(mode="json", exclude=UNSEEN_BY_CLIPS)
     fingerprint = _fingerprint(base_config, weights, data, config.diffusion.model_dump(), config.seed)
@@ -100,6 +105,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
         width,
         False,
         True,
+        multiple,
         fingerprint,
     )
     one_step = Entry(
@@ -113,11 +119,13 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
         width,
         True,
         False,
+        multiple,
         fingerprint,
     )
     entries, previous = [base, one_step], base
     for number, stage in enumerate(config.stages, start=1):
         height, width = sizes[number]
+        multiple *= math.prod(transform.size_factor for transform in stage.transforms)
         training = stage.training.model_dump(exclude=set(UNSEEN_BY_WEIGHTS))
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
         fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
@@ -133,6 +141,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
             width,
             stage.nfe == "one-step",
             True,
+            multiple,
             fingerprint,
         )
         entries.append(previous)

@@ -23,11 +23,11 @@ from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, atomic_write_text
-from mobilevd.folder_lock import hold_folder
 from mobilevd.json_files import read_json
 from mobilevd.model.unet import SpatioTemporalUNet
-from mobilevd.pipeline.data import RunClips, prepare_clips, training_latents
+from mobilevd.pipeline.data import RunClips, prepare_clips
 from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.processes import join_processes
@@ -101,14 +101,14 @@ def train_stage(config: RunConfig, name: str, console: Console | None = None) ->
 def cache(config: RunConfig, console: Console | None = None) -> None:
     """Encode the training clips of every stage that trains, so that training starts at once."""
     processes, display, codec = _begin(config, console)
-    if not processes.is_main_process:
-        return  # one process is enough
-    with hold_folder(config.output):
-        clips = prepare_clips(config, display)
-        for entry in plan_entries(config, codec):
-            if entry.stage is not None and entry.stage.objective.trains:
-                limit = entry.stage.training.latent_clips
-                training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    if config.data.latents == "computed":
+        display.line("data.latents is computed: there is nothing to encode ahead of training")
+        return
+    with hold_run_folder(config.output, processes):
+        with processes.main_process_first():
+            clips = prepare_clips(config, display)
+        stages = [entry for entry in plan_entries(config, codec) if entry.stage and entry.stage.objective.trains]
+        encode_stages(config, stages, clips.train, codec, display, processes)
 
 
 def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any] | None:

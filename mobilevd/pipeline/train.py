@@ -18,8 +18,9 @@ from mobilevd.errors import UserError
 from mobilevd.files import atomic_file, recover_folder, remove_own_folder
 from mobilevd.model.checkpoint import save_model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
-from mobilevd.pipeline.data import RunClips, training_latents
+from mobilevd.pipeline.data import RunClips
 from mobilevd.pipeline.display import Display
+from mobilevd.pipeline.latents import training_latents
 from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.transforms import Transform, make_transform
@@ -79,14 +80,12 @@ def _train(
     settings = entry.stage.training
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)
-    limit = settings.latent_clips
-    with processes.main_process_first():
-        data = training_latents(config, clips.train, codec, entry.height, entry.width, limit, display)
+    data = training_latents(config, clips.train, codec, entry, display, processes)
     objective = make_objective(entry.stage.objective, _context(config, entry, codec))
     for name, module in objective.modules().items():
         _start_from_previous(name, module, entry)
     device = next(codec.parameters()).device
-    source = BatchSource(data, codec, config.data.fps, config.data.motion_bucket_id, device)
+    source = BatchSource(data, codec, config.data.fps, device, settings.batch_size, config.seed)
     trainer = Trainer(unet, objective, transforms, source, settings, entry.folder, config.seed, entry.fingerprint)
     if trainer.progress.step:
         display.line(f"  going on at step {trainer.progress.step}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -15,6 +15,7 @@ from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.pixels import to_float
 from training.data.draws import Draws
 from training.data.order import Order
+from training.data.prefetch import Prefetch
 
 # ln of the noise-augmentation strength of the conditioning frame in SVD's training (recalled, not published with it)
 AUG_P_MEAN, AUG_P_STD = -3.0, 0.5
@@ -58,6 +59,19 @@ class Batch:
     conditions: Conditions
 
 
+@dataclass(frozen=True)
+class Read:
+    """The clips of a batch, stacked, on the CPU: latents and embeddings as stored, first frames uint8 (B, 3, H, W)."""
+
+    latents: Tensor
+    first_frames: Tensor
+    embeddings: Tensor
+    motion_buckets: Tensor
+
+    def pinned(self) -> Read:
+        return Read(*(getattr(self, each.name).pin_memory() for each in fields(self)))
+
+
 class BatchSource:
     """Reads batches of encoded clips and encodes their noise-augmented first frames as conditions.
 
@@ -75,21 +89,34 @@ class BatchSource:
     ) -> None:
         self.store, self.codec, self.fps, self.device = store, codec, fps, device
         self.order = Order(store.sizes, batch_size, seed)
+        self._prefetch: Prefetch[tuple[int, int, tuple[int, ...]], Read] = Prefetch(self._read)
 
     def draw(self, step: int, phase: int, places: Sequence[int], draws: Draws) -> Batch:
         """The clips at `places` of the batch of `step` in the training of `phase`, with conditions.
 
-        The noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2).
+        The noise-augmentation strength is drawn per clip, ln ~ N(-3, 0.5^2). UserError if a clip cannot be read.
         """
-        clips = self.store.read(self.order.clips(step, phase, places))
-        latents = torch.stack([clip.latents for clip in clips]).float().to(self.device)
-        images = to_float(torch.stack([clip.first_frame for clip in clips]).to(self.device))
-        embeddings = torch.stack([clip.embedding for clip in clips]).float().to(self.device)
-        buckets = torch.tensor([clip.motion_bucket for clip in clips])
+        read = self._prefetch.take((step, phase, tuple(places)))
+        latents = read.latents.to(self.device, non_blocking=True).float()
+        images = to_float(read.first_frames.to(self.device, non_blocking=True))
+        embeddings = read.embeddings.to(self.device, non_blocking=True).float()
         strength = torch.exp(AUG_P_MEAN + AUG_P_STD * draws.normal()).to(self.device)
         noise = draws.normal(*images.shape[1:]).to(self.device)
+        buckets = read.motion_buckets
         conditions = condition_on_image(self.codec, images, embeddings, self.fps, buckets, strength, noise)
         return Batch(latents, conditions)
 
     def announce(self, step: int, phase: int, places: Sequence[int]) -> None:
-        """Tell which batch will be asked for next, so that it can be read meanwhile."""
+        """Tell which batch will be asked for next: it is read meanwhile. What goes wrong is raised by `draw`."""
+        self._prefetch.announce((step, phase, tuple(places)))
+
+    def _read(self, key: tuple[int, int, tuple[int, ...]]) -> Read:
+        clips = self.store.read(self.order.clips(*key))
+        read = Read(
+            torch.stack([clip.latents for clip in clips]),
+            torch.stack([clip.first_frame for clip in clips]),
+            torch.stack([clip.embedding for clip in clips]),
+            torch.tensor([clip.motion_bucket for clip in clips]),
+        )
+        # pinned, so that the copy to the GPU runs beside the computation
+        return read.pinned() if self.device.type == "cuda" else read
