@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from device_runner.errors import RunnerError
-from mobilevd.errors import UserError
+from mobilevd.errors import ToldByAnother, UserError
 from mobilevd.hush import hush
 
 USER_MISTAKE = 2
@@ -26,7 +26,8 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
-            _complain(str(error))
+            if not isinstance(error, ToldByAnother):
+                _complain(str(error))
             raise typer.Exit(USER_MISTAKE) from None
         except KeyboardInterrupt:
             typer.echo("\nstopped; give the same command again to go on", err=True)

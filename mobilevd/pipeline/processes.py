@@ -1,15 +1,11 @@
-"""One run in several processes (`accelerate launch -m mobilevd run ...`): all train, only the first does the rest."""
+"""One run in several processes (`accelerate launch -m mobilevd run ...`): all train and judge, the first does the rest."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 
-# The others wait while the first evaluates or exports a row, which at full size takes hours: no collective may time
-# out.
-PATIENCE = timedelta(days=30)
+from mobilevd.collective import PATIENCE
 
 
 def join_processes() -> PartialState:
