@@ -6,7 +6,6 @@ Objects travel between the processes' memories (gloo), not through the GPUs, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -14,11 +13,8 @@ import torch
 from accelerate import PartialState
 
 from mobilevd.errors import ToldByAnother, UserError
+from mobilevd.patience import PATIENCE
 from mobilevd.plain_text import one_line
-
-# The others wait while the first evaluates or exports a row, which at full size takes hours: no collective may time
-# out.
-PATIENCE = timedelta(days=30)
 
 Result = TypeVar("Result")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from accelerate import PartialState
 
-from mobilevd.collective import PATIENCE
+from mobilevd.patience import PATIENCE
 
 
 def join_processes() -> PartialState:
