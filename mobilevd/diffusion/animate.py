@@ -53,7 +53,7 @@ def animate(
     Args:
         mixed_precision: "bf16" samples under autocast.
     """
-    device = next(codec.parameters()).device
+    device = next(codec.parameters(), torch.empty(0)).device
     images = frames_to_tensor(first_frames).to(device)  # (N, 3, H, W)
     latent_size = codec.latent_size(*first_frames.shape[1:3])
     noise, conditions = [], []

@@ -28,10 +28,11 @@ from mobilevd.diffusion.sampling import frame_guidance, function_evaluations
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.pipeline.data import RunClips, spread
-from mobilevd.pipeline.held_out import identity_of, read_first_frame, read_pixels, reference_clips, resize_frames
+from mobilevd.pipeline.held_out import identity_of, read_first_frame, read_pixels, reference_clips
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.reference import summarize_reference
 from mobilevd.pipeline.rows import Entry
+from mobilevd.pixels import resize_frames
 from training.data.clips import Clip
 from training.data.video import write_video
 

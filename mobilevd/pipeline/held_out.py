@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.pipeline.data import RunClips, spread
+from mobilevd.pixels import resize_frames
 from training.data.clips import Clip
 from training.data.video import read_clip
 
@@ -54,16 +53,6 @@ def read_for_evaluation(config: RunConfig, clip: Clip) -> np.ndarray:
     """A clip at the evaluation's size, uint8 (T, H, W, 3), read at the data's and made smaller at once."""
     pixels = read_pixels(config, clip, config.data.height, config.data.width)
     return resize_frames(pixels, config.evaluation.height, config.evaluation.width)
-
-
-def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (..., H, W, 3) to another size: bilinear with antialiasing."""
-    if frames.shape[-3:-1] == (height, width):
-        return frames
-    leading = frames.shape[:-3]
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()
-    small = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).reshape(*leading, height, width, 3).numpy()
 
 
 def _file(clip: Clip) -> Path:

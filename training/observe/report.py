@@ -47,6 +47,7 @@ class ShownClips:
         frames: uint8 (T, H, W, 3), the video's.
         fps: its frames per second.
         pictures: further pictures (PNG) by name, such as the map of the gates.
+        text: lines that say the same in a log file; may be empty.
     """
 
     video: Path
@@ -54,6 +55,7 @@ class ShownClips:
     frames: np.ndarray
     fps: float
     pictures: dict[str, Path] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,14 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Several observers as one, told in their order."""
+    """Several observers as one, told in their order; none at first where they are only known later."""
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = list(observers)
+
+    def add(self, observer: Observer) -> None:
+        """Tell one more from now on."""
+        self._observers.append(observer)
 
     def logged(self, report: Report) -> None:
         for observer in self._observers:

@@ -160,7 +160,7 @@ def _discriminator_flops(config: dict[str, Any], latents: tuple[int, int, int], 
 
 def _conditioning_flops(codec: Codec, latents: tuple[int, int, int]) -> float:
     height, width = latents[1] * codec.spatial_factor, latents[2] * codec.spatial_factor
-    weight = next(codec.parameters())
+    weight = next(codec.parameters(), torch.empty(0))
     with FakeTensorMode(allow_non_fake_inputs=True):
         image = torch.empty(1, 3, height, width, device=weight.device, dtype=weight.dtype)
         return _counted(lambda: codec.encode_condition(image))

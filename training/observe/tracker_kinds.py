@@ -111,7 +111,7 @@ class TensorBoard(StageTracker):
 
     def _animate(self, name: str, clips: ShownClips, step: int) -> None:
         """Write a clip as an animated GIF, which TensorBoard plays. (Its own `add_video` wants another library.)"""
-        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         data, width, height = _gif(clips.frames, clips.fps)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
