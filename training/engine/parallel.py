@@ -25,7 +25,8 @@ def make_accelerator(mixed_precision: str) -> Accelerator:
     """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in precision."""
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=mixed_precision)
+    # without a GPU accelerate must be told so, or processes of a launcher do not find each other
+    accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
     if mixed_precision == "fp16" and accelerator.scaler is None:  # accelerate would train in float32, and not say so
         raise UserError(f"training.mixed_precision=fp16: not on {accelerator.device}, only on a GPU; use bf16, or no")
     return accelerator

@@ -76,11 +76,13 @@ def empty_like_saved(size: torch.Size, dtype: torch.dtype, name: str, parameters
 
     `name` is one that `optimizer_tensors` gave, without its prefix.
     """
-    parameter = parameters.get(name.rpartition("/")[0])
-    if parameter is not None and parameter.shape == size:
+    owner, _, key = name.rpartition("/")
+    parameter = parameters.get(owner)
+    if parameter is None or key == "step":
+        return torch.zeros(size, dtype=dtype)
+    if parameter.shape == size:
         return torch.zeros_like(parameter.detach(), dtype=dtype)
-    on_device = parameter is not None and not name.endswith("/step")
-    return torch.zeros(size, dtype=dtype, device=parameter.device if on_device else None)  # type: ignore[union-attr]
+    return torch.zeros(size, dtype=dtype, device=parameter.device)
 
 
 def mine(tensors: Tensors, rank: int, processes: int) -> Tensors:
