@@ -17,7 +17,12 @@ def check_clips(clips: np.ndarray, *, min_frames: int = 1, what: str = "clips") 
         raise UserError(f"{what}: at least {min_frames} frames per clip are needed, got {clips.shape[1]}")
 
 
-def describe_form(clips: np.ndarray) -> str:
-    """Number of frames and size in words: "8 frames of 64x32"."""
-    _, t, h, w, _ = clips.shape
-    return f"{t} frames of {w}x{h}"
+def form_of(clips: np.ndarray) -> tuple[int, int, int]:
+    """Frames, height and width of clips (N, T, H, W, 3)."""
+    _, frames, height, width, _ = clips.shape
+    return frames, height, width
+
+
+def describe_form(form: tuple[int, int, int]) -> str:
+    """Frames, height and width in words: "8 frames of 64x32"."""
+    return f"{form[0]} frames of {form[2]}x{form[1]}"

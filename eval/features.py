@@ -17,6 +17,11 @@ class FeatureExtractor(Protocol):
     distance_name: str  # name of the Frechet distance on these features; "FVD" is I3D's alone
 
     @property
+    def sha256(self) -> str:
+        """SHA-256 of the network's weights: features of others are others, whatever their name."""
+        ...
+
+    @property
     def protocol(self) -> dict[str, Any]:
         """Everything about the extractor that changes the number: input size, resizing, feature dimension, ..."""
         ...

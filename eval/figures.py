@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.motion import motion_ratio
+from eval.motion import clip_motion, ratio_of_motions
 
 Row = Mapping[str, Any]
 # TFLOPs of the largest model below which GFLOPs are the readable unit.
@@ -43,6 +43,11 @@ def against_base(ratio: float) -> str:
     return f"{significant(ratio)}x fewer" if ratio > 1 else f"{significant(1 / ratio)}x more"
 
 
+def mean_of_generated(generated: np.ndarray, reference: np.ndarray) -> float:
+    """The mean over the generated clips."""
+    return float(np.mean(generated))
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure of a row, and its column.
@@ -51,20 +56,22 @@ class Figure:
         key: key in rows (`results.json`, `metrics.json`).
         header: header of the column.
         write: function from the value to text.
-        measure: function from generated and reference clips, uint8 (N, T, H, W, 3) and (M, T, H, W, 3), to the value;
-            None if the value does not come from clips.
+        clip_value: function from one clip, uint8 (T, H, W, 3), to a number, so that clips need not be kept; None if the
+            figure does not come from clips.
+        combine: function from these numbers of all generated clips (N,) and all reference clips (M,) to the figure.
     """
 
     key: str
     header: str
     write: Callable[[Any], str]
-    measure: Callable[[np.ndarray, np.ndarray], float] | None = None
+    clip_value: Callable[[np.ndarray], float] | None = None
+    combine: Callable[[np.ndarray, np.ndarray], float] = mean_of_generated
 
 
 FIGURES: list[Figure] = [
     Figure("nfe", "NFE", lambda v: f"{v:,}"),
     Figure("distance", "distance", significant),
-    Figure("motion_ratio", "motion", lambda v: f"{v:.2f}", motion_ratio),
+    Figure("motion_ratio", "motion", lambda v: f"{v:.2f}", clip_motion, ratio_of_motions),
     Figure("parameters", "params", with_prefix),
     Figure("tflops", "TFLOPs", significant),
     Figure("host_ms", "host ms", significant),
@@ -74,9 +81,16 @@ FIGURES: list[Figure] = [
 ]
 
 
-def measure_figures(generated: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """The figures that clips alone give, by key."""
-    return {figure.key: figure.measure(generated, reference) for figure in FIGURES if figure.measure is not None}
+def clip_values(clips: np.ndarray) -> dict[str, np.ndarray]:
+    """What each figure needs of clips, uint8 (N, T, H, W, 3): its key -> (N,)."""
+    wanted = [(figure.key, figure.clip_value) for figure in FIGURES if figure.clip_value is not None]
+    return {key: np.array([value(clip) for clip in clips], dtype=np.float64) for key, value in wanted}
+
+
+def combine_figures(generated: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The figures of generated against reference clips, by key, from their `clip_values`."""
+    wanted = [figure for figure in FIGURES if figure.clip_value is not None]
+    return {figure.key: figure.combine(generated[figure.key], reference[figure.key]) for figure in wanted}
 
 
 def number(row: Row, key: str) -> float | None:

@@ -39,17 +39,38 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     times those traces, of either sign; a sum of squares is never negative, and its error is relative to the result.
     Raises UserError for fewer than 2 samples, different d, NaN or infinity.
     """
+    x, y, unit = _in_one_unit(x, y)
+    return _between(_fit(x), _fit(y)) * unit * unit
+
+
+def resampled_distances(x: np.ndarray, y: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+    """Frechet distances (resamples,) of y to as many sets drawn from x (n, d) with replacement, n of them each."""
+    x, y, unit = _in_one_unit(x, y)
+    rng, reference = np.random.default_rng(seed), _fit(y)
+    draws = (x[rng.integers(len(x), size=len(x))] for _ in range(resamples))
+    return np.array([_between(_fit(draw), reference) * unit * unit for draw in draws])
+
+
+def _in_one_unit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Both sets of features in a common power of two as the unit: squares of any size neither overflow nor vanish."""
     x, y = _features("x", x), _features("y", y)
     if x.shape[1] != y.shape[1]:
         raise UserError(f"Frechet distance: x has {x.shape[1]} features per sample, y has {y.shape[1]}")
-    # A common power of two as the unit: squares of features of any size neither overflow nor vanish, exactly.
     largest = max(float(np.abs(x).max()), float(np.abs(y).max()))
-    unit = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0
-    x, y = x / unit, y / unit
-    a, b = _factor(x), _factor(y)  # (k, d), (l, d)
+    unit = float(2.0 ** np.floor(np.log2(largest))) if largest > 0 else 1.0
+    return x / unit, y / unit, unit
+
+
+def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Gaussian of features (n, d): mean (d,) and `_factor`."""
+    return x.mean(axis=0), _factor(x)
+
+
+def _between(x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]) -> float:
+    (mean_x, a), (mean_y, b) = x, y  # factors (k, d), (l, d)
     rows = max(len(a), len(b))
     a, b = (np.pad(f, ((0, rows - len(f)), (0, 0))) for f in (a, b))  # zero rows change no covariance
     u, _, vt = np.linalg.svd(a @ b.T)
     residual = a - (u @ vt) @ b  # (rows, d)
-    mean = x.mean(axis=0) - y.mean(axis=0)
-    return float((np.sum(mean * mean) + np.sum(residual * residual)) * unit * unit)
+    mean = mean_x - mean_y
+    return float(np.sum(mean * mean) + np.sum(residual * residual))

@@ -7,6 +7,7 @@ distance is called FD-motion and never FVD: the two share the formula but not th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,6 +146,13 @@ class MotionEncoderExtractor:
         self.device = torch.device(device)
         self.batch_size = batch_size
         self.name = encoder.config.name
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def protocol(self) -> dict[str, Any]:

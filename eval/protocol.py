@@ -10,21 +10,23 @@ import numpy as np
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from eval.clips import check_clips, describe_form
+from eval.clips import check_clips, describe_form, form_of
 from eval.features import FeatureExtractor
-from eval.figures import measure_figures
+from eval.figures import combine_figures
 from eval.frechet import frechet_distance
+from eval.summary import ClipSummary, join_summaries, summarize
 from mobilevd.errors import UserError
 
 MAX_PSNR_DB = 100.0  # given for identical frames, whose PSNR is infinite: JSON has no infinity
 VIDEO_SUFFIX = ".mp4"
+CLIPS_AT_A_TIME = 32  # of a folder in memory: 110 MB of 16 frames at 320x240
 ReadVideo = Callable[[Path], np.ndarray]  # a file -> uint8 (T, H, W, 3)
 
 
-def first_frame_fidelity(generated: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
-    """The fidelity of frame 0 of clips (N, T, H, W, 3) to the conditioning frames (N, H, W, 3), both uint8.
+def first_frame_fidelities(generated: np.ndarray, conditions: np.ndarray) -> dict[str, np.ndarray]:
+    """The fidelity of frame 0 of clips (N, T, H, W, 3) to the conditioning frames (N, H, W, 3), both uint8: (N,) each.
 
-    Mean over clips of PSNR (dB, peak 255) and of SSIM (11x11 Gaussian window of deviation 1.5, as Wang et al. 2004).
+    PSNR (dB, peak 255) and SSIM (11x11 Gaussian window of deviation 1.5, as Wang et al. 2004) of each clip.
     """
     if conditions.dtype != np.uint8 or conditions.shape != generated[:, 0].shape:
         raise UserError(
@@ -37,7 +39,48 @@ def first_frame_fidelity(generated: np.ndarray, conditions: np.ndarray) -> dict[
     psnr = peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
     ssim = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
     assert isinstance(ssim, torch.Tensor)  # a pair only where the full image is asked for
-    return {"psnr_db": float(psnr.clamp(max=MAX_PSNR_DB).mean()), "ssim": float(ssim.mean())}
+    return {"psnr_db": psnr.clamp(max=MAX_PSNR_DB).reshape(-1).numpy(), "ssim": ssim.reshape(-1).numpy()}
+
+
+def first_frame_fidelity(generated: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
+    """The mean over clips of `first_frame_fidelities`."""
+    return _means(first_frame_fidelities(generated, conditions))
+
+
+def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    return {key: float(value.mean()) for key, value in values.items()}
+
+
+def evaluate_summaries(
+    generated: ClipSummary, reference: ClipSummary, extractor: FeatureExtractor, *, fps: float | None = None
+) -> dict[str, Any]:
+    """Distance, figures and protocol of generated against reference clips; the figures are those of `eval.figures`.
+
+    Raises UserError if the sets differ in frames or size: a distance between clips of two lengths would compare the
+    lengths.
+    """
+    if generated.form != reference.form:
+        ours, theirs = describe_form(generated.form), describe_form(reference.form)
+        raise UserError(f"generated clips are {ours} and reference clips {theirs}: make them the same")
+    frames, height, width = generated.form
+    result: dict[str, Any] = {
+        "distance": frechet_distance(generated.features, reference.features),
+        "distance_name": extractor.distance_name,
+        "extractor": extractor.name,
+        **combine_figures(generated.values, reference.values),
+        "protocol": {
+            "generated_clips": len(generated),
+            "reference_clips": len(reference),
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "fps": fps,
+            **extractor.protocol,
+        },
+    }
+    if generated.first_frame:
+        result["first_frame"] = _means(generated.first_frame)
+    return result
 
 
 def evaluate_clips(
@@ -48,41 +91,20 @@ def evaluate_clips(
     fps: float | None = None,
     conditions: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Distance, figures and protocol of generated clips against reference clips.
+    """`evaluate_summaries` of clips that are in memory.
 
-    `generated` is (N, T, H, W, 3), `reference` (M, T, H, W, 3), both uint8; the figures are those of `eval.figures`.
-    `conditions` (N, H, W, 3), the frames that were animated, adds `first_frame` (PSNR and SSIM). Raises UserError if
-    the sets differ in frames or size: a distance between clips of two lengths would compare the lengths.
+    `generated` is (N, T, H, W, 3), `reference` (M, T, H, W, 3), both uint8. `conditions` (N, H, W, 3), the frames that
+    were animated, adds `first_frame` (PSNR and SSIM).
     """
-    check_clips(generated, min_frames=2, what="generated clips")
-    check_clips(reference, min_frames=2, what="reference clips")
-    if generated.shape[1:] != reference.shape[1:]:
-        raise UserError(
-            f"generated clips are {describe_form(generated)} and reference clips {describe_form(reference)}: "
-            "make them the same"
-        )
-    result: dict[str, Any] = {
-        "distance": frechet_distance(extractor(generated), extractor(reference)),
-        "distance_name": extractor.distance_name,
-        "extractor": extractor.name,
-        **measure_figures(generated, reference),
-        "protocol": {
-            "generated_clips": len(generated),
-            "reference_clips": len(reference),
-            "frames": int(generated.shape[1]),
-            "height": int(generated.shape[2]),
-            "width": int(generated.shape[3]),
-            "fps": fps,
-            **extractor.protocol,
-        },
-    }
-    if conditions is not None:
-        result["first_frame"] = first_frame_fidelity(generated, conditions)
-    return result
+    fidelities = None if conditions is None else first_frame_fidelities(generated, conditions)
+    ours = summarize(generated, extractor, fidelities, what="generated clips")
+    return evaluate_summaries(ours, summarize(reference, extractor, what="reference clips"), extractor, fps=fps)
 
 
-def read_folder(folder: Path | str, read_video: ReadVideo) -> tuple[np.ndarray, list[Path]]:
-    """Read all .mp4 files of a folder in the order of their names: uint8 (N, T, H, W, 3), and the files.
+def summarize_folder(
+    folder: Path | str, read_video: ReadVideo, extractor: FeatureExtractor
+) -> tuple[ClipSummary, list[Path]]:
+    """Summarize all .mp4 files of a folder in the order of their names, a few at a time; return the files, too.
 
     Raises UserError if the folder is missing or empty, or if a clip differs from the first in frames or size.
     """
@@ -92,16 +114,21 @@ def read_folder(folder: Path | str, read_video: ReadVideo) -> tuple[np.ndarray, 
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() == VIDEO_SUFFIX and not p.name.startswith("."))
     if not files:
         raise UserError(f"{folder}: holds no {VIDEO_SUFFIX} files to evaluate")
-    clips = []
-    for file in files:
-        clip = read_video(file)
-        check_clips(clip[None], what=str(file))
-        if clips and clip.shape != clips[0].shape:
-            raise UserError(
-                f"{file}: {describe_form(clip[None])}, but {files[0].name} has {describe_form(clips[0][None])}"
-            )
-        clips.append(clip)
-    return np.stack(clips), files
+    parts: list[ClipSummary] = []
+    form: tuple[int, int, int] | None = None
+    for start in range(0, len(files), CLIPS_AT_A_TIME):
+        clips = []
+        for file in files[start : start + CLIPS_AT_A_TIME]:
+            clip = read_video(file)[None]
+            check_clips(clip, what=str(file))
+            form = form or form_of(clip)
+            if form_of(clip) != form:
+                raise UserError(
+                    f"{file}: {describe_form(form_of(clip))}, but {files[0].name} has {describe_form(form)}"
+                )
+            clips.append(clip)
+        parts.append(summarize(np.concatenate(clips), extractor, what=str(folder)))
+    return join_summaries(parts), files
 
 
 def evaluate_folders(
@@ -112,7 +139,7 @@ def evaluate_folders(
     *,
     fps: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluate two folders of .mp4 files with `evaluate_clips`; `read_video` fixes frames, rate and size."""
-    generated, _ = read_folder(generated_dir, read_video)
-    reference, _ = read_folder(reference_dir, read_video)
-    return evaluate_clips(generated, reference, extractor, fps=fps)
+    """Evaluate two folders of .mp4 files with `evaluate_summaries`; `read_video` fixes frames, rate and size."""
+    generated, _ = summarize_folder(generated_dir, read_video, extractor)
+    reference, _ = summarize_folder(reference_dir, read_video, extractor)
+    return evaluate_summaries(generated, reference, extractor, fps=fps)

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from device_runner.errors import RunnerError
-from mobilevd.errors import UserError
+from mobilevd.errors import ToldByAnother, UserError
 from mobilevd.hush import hush
 from mobilevd.once_among_processes import is_mine_to_tell, lost_process
 
@@ -27,7 +27,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
-            if is_mine_to_tell(str(error)):
+            if not isinstance(error, ToldByAnother) and is_mine_to_tell(str(error)):
                 _complain(str(error))
             raise typer.Exit(USER_MISTAKE) from None
         except KeyboardInterrupt:

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The text is one clear line: what is wrong, where (file, key, line), and what would be right.
     """
+
+
+class ToldByAnother(UserError):
+    """An error that another process of the same run has met, and tells: this one ends with it, and says nothing."""

@@ -1,4 +1,4 @@
-"""Pixels: conversion between uint8 and [-1, 1], reading of picture files, and the noise that a clip starts from."""
+"""Pixels: uint8 to [-1, 1] and back, resizing, reading of picture files, and the noise that a clip starts from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -26,6 +27,16 @@ def tensor_to_frames(frames: Tensor) -> np.ndarray:
     """Float (..., 3, H, W) in [-1, 1] -> uint8 (..., H, W, 3); values outside are clipped."""
     pixels = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return pixels.movedim(-3, -1).cpu().numpy()
+
+
+def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (..., H, W, 3) to another size: bilinear with antialiasing."""
+    if frames.shape[-3:-1] == (height, width):
+        return frames
+    leading = frames.shape[:-3]
+    pixels = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()
+    small = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).reshape(*leading, height, width, 3).numpy()
 
 
 def read_picture(path: Path, height: int, width: int) -> Tensor:

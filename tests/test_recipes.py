@@ -175,8 +175,8 @@ class DeskDevice(HostDevice):
     "figure": Recipe(
         {
             "eval/brightness.py": """
-def brightness(generated, reference):
-    return float(generated.mean() / 255)
+def brightness(clip):
+    return float(clip.mean() / 255)
 """
         },
         entry(

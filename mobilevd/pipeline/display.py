@@ -10,7 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from training.observe.line import describe_report, describe_validation
+from training.observe.report import Report, ShownClips
+
 LOG_EVERY_S = 30  # seconds between the lines that replace a bar where there is no terminal
+BAR_COLUMNS = 80  # of a terminal, that a bar takes without its note
 
 
 class ActivityBar:
@@ -24,8 +28,30 @@ class ActivityBar:
         self._progress.update(self._task, completed=done, total=total, note=note)
         if not self._console.is_terminal and time.perf_counter() - self._last_line > LOG_EVERY_S:
             self._last_line = time.perf_counter()
-            line = f"  {self._what}: {done}/{total}" + (f"  ({note})" if note else "")
+            line = f"  {self._what}: {done}/{total}" + (f", {note}" if note else "")
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class TrainingDisplay:
+    """A training's bar as an observer: the newest report beside it, a line of its own for every validation."""
+
+    def __init__(self, bar: ActivityBar, display: Display) -> None:
+        self._bar, self._display = bar, display
+
+    def logged(self, report: Report) -> None:
+        """Move the bar; a log file gets the whole line now and then."""
+        console = self._display.console
+        room = max(40, console.width - BAR_COLUMNS) if console.is_terminal else None
+        self._bar.update(report.step, report.steps, describe_report(report, room))
+
+    def validated(self, step: int, figures: dict[str, float], clips: ShownClips | None) -> None:
+        """Tell the figures, and what there is in lines of text beside them."""
+        self._display.line(f"  {describe_validation(step, figures)}")
+        if clips is not None and clips.text and not self._display.console.is_terminal:
+            self._display.line("\n".join(f"  {line}" for line in clips.text.splitlines()))
+
+    def close(self) -> None:
+        """The bar ends with its context."""
 
 
 class Display:

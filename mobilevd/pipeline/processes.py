@@ -1,4 +1,4 @@
-"""One run in several processes (`accelerate launch -m mobilevd run ...`): all train, only the first does the rest."""
+"""One run in several processes (`accelerate launch -m mobilevd run ...`): all train and judge, the first does the rest."""
 
 from __future__ import annotations
 

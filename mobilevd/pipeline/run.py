@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
+from mobilevd.collective import from_first, together
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
@@ -30,6 +32,7 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
+from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_files import check_row_files, files_of_row
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
@@ -148,21 +151,49 @@ def _work(
         atomic_write_text(config.output / "config.json", config.model_dump_json(indent=2))
         display.heading("data")
         clips = prepare_clips(config, display)
-    evaluator = Evaluator.of(config, load_extractor(config.evaluation.features, trusted=trusted), codec, clips)
+    evaluator = _evaluator(config, codec, clips, display, processes, trusted)
     rows = []
     for number, entry in enumerate(entries):
         display.heading(f"{number + 1}/{len(entries)} {entry.label}")
         train_entry(config, entry, clips, codec, display, processes)
-        if processes.is_main_process:
-            row = _evaluate(evaluator, entry, config, display)
-            row.update(_measure(config, entry, entries, codec, clips, display))
-            _record_files(entry, row)
-            rows.append(row)
-            display.line(f"  {_summary(row)}")
+        row = _evaluate(evaluator, entry, config, display)
+        from_first(processes, partial(_measure_and_record, config, entry, entries, codec, clips, display, row))
+        rows.append(row)
     if processes.is_main_process:
         _write_results(config, entries, rows)
     processes.wait_for_everyone()
     return read_json(config.output / "results.json")
+
+
+def _evaluator(
+    config: RunConfig,
+    codec: Codec,
+    clips: RunClips,
+    display: Display,
+    processes: PartialState,
+    trusted: str | None,
+) -> Evaluator:
+    """The evaluator of all rows, with the real clips summarized by all processes."""
+    features, device = config.evaluation.features, str(processes.device)
+    extractor = together(processes, lambda: load_extractor(features, device=device, trusted=trusted))
+    count = min(len(clips.test.clips), MAX_REFERENCE_CLIPS)
+    with display.bar(f"reading {count} clips to compare with", count) as bar:
+        return Evaluator.of(config, extractor, codec, clips, processes, lambda done: bar.update(done, count))
+
+
+def _measure_and_record(
+    config: RunConfig,
+    entry: Entry,
+    entries: list[Entry],
+    codec: Codec,
+    clips: RunClips,
+    display: Display,
+    row: dict[str, Any],
+) -> None:
+    """What the first process does after a row is judged: export, measure, note the files, and tell."""
+    row.update(_measure(config, entry, entries, codec, clips, display))
+    _record_files(entry, row)
+    display.line(f"  {_summary(row)}")
 
 
 def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]]) -> None:
@@ -188,18 +219,27 @@ def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Di
         "one_step": entry.one_step,
         "reference_clips": evaluator.reference_identity,
     }
-    if file.is_file():
-        kept = read_json(file)
-        if isinstance(kept, dict) and kept.get("asked") == asked and "files" in kept:
-            check_row_files(entry.folder, kept["files"])
-            return {**kept, "name": entry.label}
+    kept = from_first(evaluator.processes, lambda: _kept_figures(file, asked))
+    if kept is not None:
+        return {**kept, "name": entry.label}
     count = config.evaluation.clips
     with display.bar(f"generating and judging {count} clips", count) as bar:
         row = evaluator.evaluate(entry, lambda done: bar.update(done, count))
     samples = {"video": f"{entry.folder.name}/samples.mp4", "contact_sheet": f"{entry.folder.name}/contact_sheet.png"}
     row = {"name": entry.label, "stage": entry.name, **row, "samples": samples, "asked": asked}
-    atomic_write_json(file, {**row, "files": files_of_row(entry.folder)})
+    from_first(evaluator.processes, lambda: atomic_write_json(file, {**row, "files": files_of_row(entry.folder)}))
     return row
+
+
+def _kept_figures(file: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The content of a metrics.json that was made as it is asked for now."""
+    if not file.is_file():
+        return None
+    kept = read_json(file)
+    if not isinstance(kept, dict) or kept.get("asked") != asked or "files" not in kept:
+        return None
+    check_row_files(file.parent, kept["files"])
+    return kept
 
 
 def _record_files(entry: Entry, row: dict[str, Any]) -> None:

@@ -42,6 +42,12 @@ def gate_probabilities(importance: Tensor, n: int) -> Tensor:
     return inclusion_probabilities(weights.clamp(min=1e-12), n)
 
 
+def most_important(importance: Tensor, n: int) -> list[int]:
+    """Indices of the n blocks that are kept at the end, rising; of equally important ones (N,) the earlier stay."""
+    order = torch.argsort(importance.detach().float().cpu(), descending=True, stable=True)
+    return sorted(order[:n].tolist())
+
+
 def probability_jacobian(probabilities: Tensor) -> Tensor:
     """d p_i / d importance_j of `gate_probabilities`: (N,) -> (N, N).
 
@@ -102,9 +108,7 @@ class TemporalPruning(Transform[TemporalPruningSettings]):
         count = self.blocks_to_keep(len(names))
         if importance.is_meta:  # no values to choose by
             importance = torch.ones(len(names), device="cpu")
-        # stable: of equally important blocks the earlier ones stay
-        order = torch.argsort(importance.detach().float().cpu(), descending=True, stable=True)[:count].tolist()
-        return keep_temporal_blocks(unet, [names[i] for i in sorted(order)])
+        return keep_temporal_blocks(unet, [names[i] for i in most_important(importance, count)])
 
 
 def keep_temporal_blocks(unet: SpatioTemporalUNet, names: list[str]) -> SpatioTemporalUNet:

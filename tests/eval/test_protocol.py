@@ -16,6 +16,7 @@ class MeanColour:
 
     name = "mean-colour"
     distance_name = "FD-colour"
+    sha256 = "0" * 64
     protocol = {"extractor": name, "feature_dim": 3, "resize": "none"}
 
     def __call__(self, clips: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What a training shows: figures, clips, throughput, and where they go."""
+"""Seeing a training while it runs: its log, trackers, rates, validations and the map of its gates."""

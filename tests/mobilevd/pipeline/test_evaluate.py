@@ -1,0 +1,225 @@
+"""Evaluation by shares: the figures are those of all clips at once, in one process and in two; errors end both."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate import PartialState
+from PIL import Image
+
+from eval.features import load_extractor
+from eval.protocol import evaluate_clips
+from mobilevd.config.schema import RunConfig
+from mobilevd.diffusion.animate import animate
+from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline import held_out
+from mobilevd.pipeline.data import read_clips
+from mobilevd.pipeline.evaluate import Evaluator, sampler_of
+from mobilevd.pipeline.reference import summarize_reference
+from mobilevd.pixels import resize_frames
+from tests.mobilevd.pipeline.judging import CLIPS, Failing, configuration, judge, prepared, validate
+from tests.source import ROOT
+from training.observe.log import TrainingLog, read_log
+from training.observe.report import Observers
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from accelerate import PartialState
+from mobilevd.pipeline.evaluate import Evaluator
+from tests.mobilevd.pipeline.judging import Failing, configuration, judge, prepared, validate
+state = PartialState(cpu=True)
+folder = Path(sys.argv[1])
+with state.main_process_first():
+    config = configuration(folder)
+    prepared(config)
+seen = judge(config, state)
+found = {"result": seen["result"], "shown": seen["generated"].tolist(), "real": seen["real"].tolist(), "done": seen["done"]}
+found["validation"] = validate(config, state)
+try:
+    clips, codec, _ = prepared(config)
+    Evaluator.of(config, Failing(state.process_index, 1), codec, clips, state)
+except Exception as error:
+    found["error"] = [type(error).__name__, str(error)]
+(folder / f"rank{state.process_index}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str, Any]]:
+    config = configuration(tmp_path_factory.mktemp("alone"))
+    return config, judge(config, PartialState(cpu=True))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """What each of two processes saw of an evaluation, a validation and an error in one."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*command, str(folder / "script.py"), str(folder)],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_the_figures_are_those_of_all_clips_in_memory_at_once(alone: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, seen = alone
+    clips, codec, entry = prepared(config)
+    test, evaluation = clips.test.clips, config.evaluation
+    size = evaluation.height, evaluation.width
+    reference = resize_frames(read_clips(config, test, config.data.height, config.data.width), *size)
+    chosen = [test[i * len(test) // CLIPS] for i in range(CLIPS)]
+    real = read_clips(config, chosen, entry.height, entry.width)
+    sample = sampler_of(config, entry, SpatioTemporalUNet.from_pretrained(entry.model))
+    parts = [
+        animate(sample, codec, real[i : i + 2, 0], [i, i + 1][: CLIPS - i], config.data, config.diffusion)
+        for i in range(0, CLIPS, 2)
+    ]
+    generated = np.concatenate(parts)
+    conditions = resize_frames(real[:, 0], *size)
+    small = resize_frames(generated, *size)
+    whole = evaluate_clips(small, reference, load_extractor("motion"), fps=8, conditions=conditions)
+    assert seen["result"].keys() == whole.keys()
+    for key in ("distance", "motion_ratio", "first_frame"):
+        assert seen["result"][key] == pytest.approx(whole[key], rel=1e-6), key
+    assert seen["result"]["protocol"] == whole["protocol"] and whole["protocol"]["reference_clips"] == CLIPS + 2
+    np.testing.assert_array_equal(seen["generated"], generated[:3])
+    np.testing.assert_array_equal(seen["real"], real[:3])
+    assert seen["done"] == [2, 4, 6, 7]
+
+
+def test_two_processes_find_the_same(
+    alone: tuple[RunConfig, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    _, seen = alone
+    for found in two[1]:
+        for key in ("distance", "motion_ratio", "first_frame", "protocol"):
+            assert found["result"][key] == seen["result"][key], key
+        np.testing.assert_array_equal(np.array(found["shown"]), seen["generated"])
+        np.testing.assert_array_equal(np.array(found["real"]), seen["real"])
+    assert two[1][0]["done"] == [4, 7]
+
+
+def test_an_error_in_one_process_ends_both_with_one_message(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert two[1][1]["error"] == ["UserError", "clip 5 is damaged"]
+    assert two[1][0]["error"] == ["ToldByAnother", "process 1: clip 5 is damaged"]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The clips that are read for the reference from here on."""
+    read: list[Any] = []
+    from mobilevd.pipeline import reference
+
+    def count(config: RunConfig, clip: Any) -> np.ndarray:
+        read.append(clip)
+        return held_out.read_for_evaluation(config, clip)
+
+    monkeypatch.setattr(reference, "read_for_evaluation", count)
+    return read
+
+
+def test_real_clips_are_read_once_and_again_only_for_what_changed(
+    alone: tuple[RunConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, seen = alone
+    clips, _, _ = prepared(config)
+    state, extractor = PartialState(cpu=True), load_extractor("motion")
+    read = counted(monkeypatch)
+
+    def again(changed: RunConfig = config) -> Any:
+        read.clear()
+        return summarize_reference(changed, clips.test.clips, extractor, state)
+
+    kept = again()
+    assert not read
+    np.testing.assert_array_equal(kept.features, seen["reference"].features)
+    np.testing.assert_array_equal(kept.values["motion_ratio"], seen["reference"].values["motion_ratio"])
+    (file,) = (config.output / "data").glob("reference-features-*.npz")
+    file.write_bytes(file.read_bytes()[:300])  # torn by a crash of the machine
+    assert len(again()) == len(read) == CLIPS + 2
+    assert again(configuration(config.output.parent, height=16)).form == (4, 16, 48) and len(read) == CLIPS + 2
+    changed = held_out._file(clips.test.clips[0])
+    os.utime(changed, (0, 0))
+    again()
+    assert len(read) == CLIPS + 2
+
+
+def test_a_file_with_objects_is_not_loaded(
+    alone: tuple[RunConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = alone
+    clips, _, _ = prepared(config)
+    extractor, state = load_extractor("motion"), PartialState(cpu=True)
+    summarize_reference(config, clips.test.clips, extractor, state)
+    for file in (config.output / "data").glob("reference-features-*.npz"):
+        with file.open("wb") as stream:
+            np.savez(stream, features=np.array([{"a": 1}] * (CLIPS + 2), dtype=object), form=np.array([4, 24, 48]))
+    read = counted(monkeypatch)
+    assert len(summarize_reference(config, clips.test.clips, extractor, state)) == len(read) == CLIPS + 2
+
+
+def test_half_precision_changes_the_clips_a_little(alone: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, seen = alone
+    half = judge(configuration(config.output.parent, mixed_precision="bf16"), PartialState(cpu=True))
+    difference = np.abs(half["generated"].astype(int) - seen["generated"])
+    assert 0 < difference.mean() < 3 and half["generated"].dtype == np.uint8
+
+
+def test_clips_are_let_go_as_soon_as_they_are_summarized(
+    alone: tuple[RunConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No array holds more than a batch of clips: memory does not grow with their number."""
+    config, _ = alone
+    largest = 0
+    original: Callable[..., Any] = np.concatenate
+
+    def watched(arrays: Any, *rest: Any, **options: Any) -> Any:
+        nonlocal largest
+        joined = original(arrays, *rest, **options)
+        largest = max(largest, joined.nbytes if joined.ndim == 5 else 0)
+        return joined
+
+    monkeypatch.setattr(np, "concatenate", watched)
+    judge(config, PartialState(cpu=True))
+    assert largest <= config.evaluation.sheet_clips * 4 * 32 * 64 * 3
+
+
+def test_a_validation_writes_shows_and_tells(
+    alone: tuple[RunConfig, dict[str, Any]], two: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    config, _ = alone
+    stage = config.output / "01-pruned"
+    figures = validate(config, PartialState(cpu=True), Observers([TrainingLog(stage)]))
+    assert figures["distance_low"] < figures["distance"] < figures["distance_high"] and figures["motion_ratio"] > 0
+    (line,) = read_log(stage).validations
+    assert line["figures"] == figures
+    assert {name: (stage / file).is_file() for name, file in line["files"].items()} == {
+        "video": True, "sheet": True, "gates": True,
+    }  # fmt: skip
+    with Image.open(stage / "validation" / "step-000010.png") as sheet:
+        assert sheet.width > 4 * 64
+    for found in two[1]:  # the same in two processes, of which one makes a batch once more
+        for key in ("distance", "distance_low", "distance_high", "motion_ratio"):
+            assert found["validation"][key] == figures[key], key
+    video = "validation/step-000010.mp4"
+    assert (two[0] / "run" / "01-pruned" / video).read_bytes() == (stage / video).read_bytes()
+
+
+def test_too_few_clips_are_told(alone: tuple[RunConfig, dict[str, Any]]) -> None:
+    from mobilevd.errors import UserError
+
+    config, _ = alone
+    clips, codec, _ = prepared(config)
+    del clips.test.clips[1:]
+    with pytest.raises(UserError, match="1 clip to judge by; a distance needs at least 2"):
+        Evaluator.of(config, Failing(0, 1), codec, clips, PartialState(cpu=True))
