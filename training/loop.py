@@ -1,7 +1,7 @@
-"""The one training loop: any objective, any number of processes (accelerate), resumable at any instant.
+"""The one training loop: any objective, on any number of processes, resumable at any instant.
 
-Everything random in a step comes from generators seeded by (seed, step, micro-batch, rank), so a checkpoint holds
-weights, optimizer states and a step number, and a resumed training ends with the same bits.
+Everything random in a step comes from generators seeded by (seed, step, phase, place in the global batch), so a
+checkpoint holds weights, optimizers' states and a step number, and a resumed training ends with the same bits.
 """
 
 from __future__ import annotations
@@ -11,59 +11,41 @@ import json
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor, nn
 
-from mobilevd.config.training import TrainingSettings
+from mobilevd.config.training import UNSEEN_BY_WEIGHTS, TrainingSettings
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import Transform
-from training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from training.data.batch import BatchSource, step_generator
+from training.data.batch import BatchSource
+from training.data.draws import Draws, step_generator
+from training.engine.average import WeightAverage
+from training.engine.checkpoint import CheckpointWriter, find_checkpoint, read_tensors, saved_tensors
+from training.engine.compiled import compile_blocks
+from training.engine.finite import NonFiniteTurns
+from training.engine.gradients import average_over_processes, clip, global_norm
+from training.engine.group import ProcessGroup
+from training.engine.optimizers import make_optimizer, set_rates, step_unless, trained_parameters
+from training.engine.parallel import Parallel, make_accelerator
+from training.engine.progress import Progress
+from training.engine.schedule import rate_factor
+from training.engine.share import share_of
+from training.engine.states import Tensors, empty_like_saved, optimizer_tensors, restore_optimizer
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
+from training.observe.report import Report, Validation
 
-MAX_SKIPPED_IN_A_ROW = 20  # this many steps of a phase without a finite loss are no accident
 LOWEST_SCALE = 1.0  # a loss scale of fp16 below which gradients do not overflow by the scale alone
-
-
-@dataclass
-class Report:
-    """The state shown while training: step done of `steps`, figures, throughput, memory of process or GPU."""
-
-    step: int
-    steps: int
-    figures: dict[str, float]
-    clips_per_s: float
-    memory_mb: float
-
-
-def _schedule(settings: TrainingSettings, step: int) -> float:
-    """Factor on the learning rate: linear warm-up, then constant or a cosine down to a hundredth."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 1.0
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _accelerator(mixed_precision: str) -> Accelerator:
-    """An Accelerator of this precision. accelerate keeps one per process, but a run's stages may differ in precision."""
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
-        AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=mixed_precision)
-    if mixed_precision == "fp16" and accelerator.scaler is None:  # accelerate would train in float32, and not say so
-        raise UserError(f"training.mixed_precision=fp16: not on {accelerator.device}, only on a GPU; use bf16, or no")
-    return accelerator
+GATES = 1  # number of the draws of the transforms, which all processes share, among those of a step
+WEIGHTS, AVERAGE, OPTIMIZER, SCALER = "weights/", "average/", "optimizer/", "scaler"
+"""Beginnings of the names in a checkpoint; a module's name follows."""
 
 
 def _peak_memory_mb(device: torch.device) -> float:
@@ -72,19 +54,28 @@ def _peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def phase_number(phase: str) -> int:
+    """The number of a phase in what is drawn for it."""
+    return sum(ord(c) << (8 * i) for i, c in enumerate(phase[:4]))
+
+
 class Trainer:
     """Trains one stage's UNet with one objective.
 
     Args:
         unet: the model as the transforms' `begin` left it; changed in place.
         objective: losses and further modules.
-        transforms: called before and after every step (they may set gates).
+        transforms: called before and after every turn (they may set gates).
         source: the source of the batches.
         settings: the stage's training section.
-        folder: the stage's folder; `checkpoint/` in it holds the state.
+        folder: the stage's folder; `checkpoint/` in it holds the states.
         seed: seed of everything random.
         plan: everything else that decides the outcome, JSON-like, for the fingerprint.
         accelerator: the launching process's; None makes one from the settings.
+        micro_batch: clips of one pass where the settings leave it open; None: the whole share of the process.
+        validate: called by all processes every `settings.validate_every` steps, with the averaged weights in the model.
+        step_flops: FLOPs of an optimizer step over all processes, by step number, for throughput; None if not known.
+        peak_tflops: TFLOP/s of one process's GPU; None if not known.
     """
 
     def __init__(
@@ -98,179 +89,316 @@ class Trainer:
         seed: int,
         plan: Any = None,
         accelerator: Accelerator | None = None,
+        micro_batch: int | None = None,
+        validate: Callable[[int, SpatioTemporalUNet], Validation] | None = None,
+        step_flops: float | None = None,
+        peak_tflops: float | None = None,
     ) -> None:
-        self.accelerator = accelerator or _accelerator(settings.mixed_precision)
+        self.accelerator = accelerator or make_accelerator(settings.mixed_precision)
         self.unet, self.objective, self.transforms = unet, objective, transforms
         self.source, self.settings, self.folder, self.seed = source, settings, folder, seed
+        self.validate, self.step_flops, self.peak_tflops = validate, step_flops, peak_tflops
+        self.device = self.accelerator.device
+        self.group = ProcessGroup(self.accelerator)
+        asked = settings.micro_batch_size or micro_batch
+        self.share = share_of(settings.batch_size, self.group.processes, self.group.rank, asked)
+        self._set_precision()
         unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         unet.train()
-        self.modules: dict[str, nn.Module] = {GENERATOR: unet, **objective.modules()}
-        self.optimizers: dict[str, Any] = {name: self._optimizer(name, module) for name, module in self.modules.items()}
-        self.progress = Progress(plan=self._fingerprint(plan))
-        self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay, use_ema_warmup=False)
-        self._resume()
-        # accelerate wraps (DDP, mixed precision) and moves to the device; the wrapped UNet is what losses call
-        self.wrapped: Any = self.accelerator.prepare_model(unet)
+        frozen = objective.frozen()
+        for module in frozen:
+            if settings.gradient_checkpointing and hasattr(module, "set_gradient_checkpointing"):
+                cast(Any, module).set_gradient_checkpointing(True)
+        if settings.compile:
+            compile_blocks([unet, *frozen])
+        # wraps (DDP, FSDP), and moves to the device; the wrapped UNet is what losses call
+        self.parallel = Parallel(settings, self.accelerator, unet)
+        self.parallel.place_frozen(frozen)
         for module in objective.modules().values():  # not wrapped: DDP has no second derivatives, which R1 takes
-            module.to(self.accelerator.device)
-        self.optimizers = {n: self.accelerator.prepare_optimizer(o) for n, o in self.optimizers.items()}
-        self.ema.to(self.accelerator.device)
+            module.to(self.device)
+        self.modules: dict[str, nn.Module] = {GENERATOR: unet, **objective.modules()}
+        self.trained = {
+            name: {key: p for key, p in module.named_parameters() if p.requires_grad}
+            for name, module in self.modules.items()
+        }
+        own_rates: dict[str, float] = {}
+        for transform in self.transforms:
+            own_rates.update(transform.learning_rates())
+        self.optimizers = {
+            name: make_optimizer(settings, parameters, objective.learning_rate(name, settings.learning_rate), own_rates)
+            for name, parameters in self.trained.items()
+        }
+        self.average = WeightAverage(self.trained[GENERATOR], settings.ema_decay, self.device)
+        self.progress = Progress(plan=self._fingerprint(plan), machinery=self._machinery())
+        self.notices: list[str] = []
+        """What the user should know of how this training began."""
+        self.checkpoints = CheckpointWriter(folder / "checkpoint", settings.keep_checkpoints, self.group)
+        self._resume()
+        self.non_finite = NonFiniteTurns(self.progress, settings, folder)
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
         """The loss scaler of fp16, one for all phases; None in other precisions."""
         return cast("torch.amp.GradScaler | None", self.accelerator.scaler)
 
+    def _set_precision(self) -> None:
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if self.settings.tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = self.settings.tf32
+
     def _fingerprint(self, plan: Any) -> str:
-        fields = {
-            k: v for k, v in vars(self.settings).items() if k not in ("checkpoint_every", "log_every", "num_threads")
-        }
-        text = json.dumps([fields, self.seed, plan, self.accelerator.num_processes], sort_keys=True, default=str)
+        fields = self.settings.model_dump(mode="json", exclude=set(UNSEEN_BY_WEIGHTS))
+        text = json.dumps([fields, self.seed, plan], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _optimizer(self, name: str, module: nn.Module) -> torch.optim.Optimizer:
-        rate = self.objective.learning_rate(name, self.settings.learning_rate)
-        own: dict[str, float] = {}
-        for transform in self.transforms:
-            own.update(transform.learning_rates())
-        groups: dict[float, list[nn.Parameter]] = {rate: []}
-        for key, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                special = next((value for suffix, value in own.items() if key.endswith(suffix)), rate)
-                groups.setdefault(special, []).append(parameter)
-        parameters = [
-            # a group with its own rate holds choices, not weights; decay would drive them to the same value
-            {"params": p, "lr": r, "base_lr": r, "weight_decay": self.settings.weight_decay if r == rate else 0.0}
-            for r, p in groups.items()
-            if p
-        ]
-        return torch.optim.AdamW(parameters, lr=rate, betas=self.settings.betas)
+    def _machinery(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "processes": self.group.processes,
+            "micro_batch_size": self.share.micro_batch,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+            "parallel": settings.parallel,
+            "compile": settings.compile,
+            "tf32": settings.tf32,
+        }
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> Tensors:
+        """All that a checkpoint holds, by name."""
+        tensors: Tensors = {}
+        for name, parameters in self.trained.items():
+            tensors |= {f"{WEIGHTS}{name}/{key}": p.detach() for key, p in parameters.items()}
+            tensors |= optimizer_tensors(f"{OPTIMIZER}{name}/", parameters, self.optimizers[name])
+        tensors |= {f"{AVERAGE}{key}": shadow for key, shadow in self.average.shadow.items()}
+        tensors[f"{AVERAGE}/steps"] = self.average.steps
+        if self.scaler is not None:
+            state = self.scaler.state_dict()
+            tensors[SCALER] = torch.tensor([state["scale"], state["_growth_tracker"]], dtype=torch.float64)
+        return {
+            # a number without a dimension has no place in the file; the reshaped one shares its memory
+            name: tensor.reshape(1) if tensor.ndim == 0 else tensor
+            for name, tensor in tensors.items()
+        }
 
     def _resume(self) -> None:
-        with self.accelerator.main_process_first():  # the first process repairs what a kill left
-            found = load_checkpoint(self.folder / "checkpoint", self.modules, self.optimizers, self.progress.plan)
-        if found is not None:
-            self.progress, states = found
-            self.ema.load_state_dict(states["ema"])
-            if self.scaler is not None and "scaler" in states:
-                self.scaler.load_state_dict(states["scaler"])
+        found = find_checkpoint(self.folder / "checkpoint", self.group)
+        if found is None:
+            return
+        place, progress = found
+        if progress.plan != self.progress.plan:
+            raise UserError(
+                f"{place.parent}: this checkpoint was written with other settings; give the settings it was started "
+                "with, or delete the folder to train this stage anew"
+            )
+        self._read(place)
+        changed = [
+            f"{key} {progress.machinery.get(key)} -> {value}"
+            for key, value in self.progress.machinery.items()
+            if progress.machinery.get(key) != value
+        ]
+        if changed:
+            self.notices.append(
+                f"going on with {', '.join(changed)}: numbers are added up in another order, so the weights' last bits "
+                "will differ from those of an uninterrupted training"
+            )
+        self.progress = Progress(**{**vars(progress), "machinery": self.progress.machinery})
+
+    def _read(self, place: Path) -> None:
+        """Read a checkpoint's tensors into weights, averages and optimizers."""
+        now, there = self._tensors(), saved_tensors(place)
+        places: Tensors = {}
+        for name, (size, dtype) in there.items():
+            if name in now:
+                places[name] = now[name]
+            elif name.startswith(OPTIMIZER):
+                module, _, rest = name.removeprefix(OPTIMIZER).partition("/")
+                places[name] = empty_like_saved(size, dtype, rest, self.trained.get(module, {}))
+        missing = sorted(name for name in now if name not in there)
+        wrong = [name for name, tensor in places.items() if tensor.shape != there[name][0]]
+        if missing or wrong:
+            raise UserError(
+                f"{place}: a broken checkpoint ({'no ' if missing else 'another size of '}{(missing + wrong)[0]}); delete "
+                "this folder to go on from the one before"
+            )
+        read_tensors(place, places, self.group)
+        for name, parameters in self.trained.items():
+            restore_optimizer(f"{OPTIMIZER}{name}/", parameters, self.optimizers[name], places)
+        if self.scaler is not None:
+            scale, growth = places[SCALER].tolist()
+            state = self.scaler.state_dict()
+            self.scaler.load_state_dict({**state, "scale": scale, "_growth_tracker": int(growth)})
 
     def _save(self) -> None:
-        if self.accelerator.is_main_process:
-            unwrapped = {**self.modules, GENERATOR: self.accelerator.unwrap_model(self.wrapped)}
-            optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
-            states = {"ema": self.ema.state_dict()}
-            if self.scaler is not None:
-                states["scaler"] = self.scaler.state_dict()
-            save_checkpoint(self.folder / "checkpoint", unwrapped, optimizers, states, self.progress)
-        self.accelerator.wait_for_everyone()  # a launcher kills all processes when one of them ends
+        self.non_finite.settle()
+        self.checkpoints.start(self._tensors(), self.progress)
 
-    def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet:
-        """Train to the last step; return the model with the averaged weights.
+    # -- the loop ---------------------------------------------------------------------------------------------------
 
-        Raises UserError if the loss stays non-finite. After a kill at any instant, the same call continues from the
-        last checkpoint; Ctrl-C writes one first and then raises KeyboardInterrupt.
+    def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet | None:
+        """Train to the last step; return the model with the averaged weights, on the CPU.
+
+        With shards, the first process alone gets it. Raises UserError if the loss stays non-finite. After a kill at any
+        instant, the same call continues from the last checkpoint; Ctrl-C writes one first and then raises
+        KeyboardInterrupt.
         """
-        settings, started, first_step = self.settings, time.perf_counter(), self.progress.step
-        clips = settings.batch_size * settings.gradient_accumulation * self.accelerator.num_processes
-        with deferred_interrupt() as interrupt:
+        settings, first_step = self.settings, self.progress.step
+        self._started, self._first_step = time.perf_counter(), first_step
+        with closing(self.checkpoints), deferred_interrupt() as interrupt:
             while self.progress.step < settings.steps:
                 figures = self._step(self.progress.step)
                 self.progress.step += 1
-                step = self.progress.step
-                if step % settings.log_every == 0 or step == settings.steps:
-                    rate = clips * (step - first_step) / (time.perf_counter() - started)
-                    finite = {key: value for key, value in figures.items() if math.isfinite(value)}  # JSON has no NaN
-                    self.progress.history.append({"step": float(step), **finite})
-                    if on_report is not None:
-                        memory = _peak_memory_mb(self.accelerator.device)
-                        on_report(Report(step, settings.steps, figures, rate, memory))
-                stop = self._anywhere(interrupt.requested)  # all processes save after the same step
-                if stop or (step % settings.checkpoint_every == 0 and step < settings.steps):
+                step, last = self.progress.step, self.progress.step == settings.steps
+                logged = step % settings.log_every == 0 or last
+                if logged or self.device.type == "cpu":  # there nothing has to be waited for
+                    self.non_finite.settle()
+                if logged:
+                    report = self._report(figures)
+                    if on_report is not None and self.group.is_first:
+                        on_report(report)
+                best = self._validated(step)
+                stop = self.group.anywhere(interrupt.requested)  # all processes save after the same step
+                if stop or best or (step % settings.checkpoint_every == 0 and not last):
                     self._save()
                 if stop:
+                    self.checkpoints.finish()
                     raise KeyboardInterrupt
-        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
-        if settings.ema_decay > 0:
-            self.ema.copy_to(unet.parameters())
-        return unet
+            self.checkpoints.finish()
+        self._take_result()
+        return self.parallel.whole()
 
-    def _step(self, step: int) -> dict[str, float]:
-        figures: dict[str, float] = {}
+    def _take_result(self) -> None:
+        """Put the weights that the stage ends with into the model."""
+        best = self.progress.best_step
+        if self.settings.result == "best" and best is not None and best != self.progress.step:
+            self._read(self.folder / "checkpoint" / f"step-{best:08d}")
+            self.notices.append(f"the weights are those after step {best}, the best by validation")
+        if self.settings.ema_decay > 0:
+            self.average.copy_to_weights()
+
+    def _report(self, figures: dict[str, Any]) -> Report:
+        settings, step = self.settings, self.progress.step
+        names, values = list(figures), [torch.as_tensor(value, dtype=torch.float64) for value in figures.values()]
+        numbers = self.group.mean(torch.stack([v.detach().to("cpu") for v in values]).tolist()) if values else []
+        seconds = (time.perf_counter() - self._started) / (step - self._first_step)
+        tflops = self.step_flops / self.group.processes / seconds / 1e12 if self.step_flops else None
+        return Report(
+            step,
+            settings.steps,
+            dict(zip(names, numbers, strict=True)),
+            settings.batch_size / seconds,
+            seconds,
+            seconds * (settings.steps - step),
+            _peak_memory_mb(self.device),
+            tflops,
+            tflops / self.peak_tflops if tflops and self.peak_tflops else None,
+        )
+
+    def _validated(self, step: int) -> bool:
+        """Validate if it is time to; return whether the weights are the best so far."""
+        if self.validate is None or not self.settings.validate_every or step % self.settings.validate_every:
+            return False
+        with self.average.in_place(), torch.no_grad(), self._evaluating():
+            found = self.validate(step, self.unet)
+        distance = found.figures.get("distance")
+        if distance is None or not math.isfinite(distance):
+            return False
+        if self.progress.best_distance is not None and distance >= self.progress.best_distance:
+            return False
+        self.progress.best_step, self.progress.best_distance = step, distance
+        return True
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        self.unet.eval()
+        try:
+            with self.accelerator.autocast():
+                yield
+        finally:
+            self.unet.train()
+
+    def _step(self, step: int) -> dict[str, Any]:
+        figures: dict[str, Any] = {}
         for phase in self.objective.phases(step):
             figures.update(self._turn(step, phase))
         return figures
 
-    def _turn(self, step: int, phase: str) -> dict[str, float]:
-        """Take one optimizer's turn: accumulate gradients, check them, step. Return its figures (averages)."""
-        settings, optimizer = self.settings, self.optimizers[phase]
-        number = sum(ord(c) << (8 * i) for i, c in enumerate(phase[:4]))  # for seeds: another name gives other weights
-        unet = cast(SpatioTemporalUNet, self.accelerator.unwrap_model(self.wrapped))
+    def _turn(self, step: int, phase: str) -> dict[str, Any]:
+        """Take a phase's turn: accumulate gradients, check them, step. Return its figures (averages over passes)."""
+        number = phase_number(phase)
+        trained = self.objective.trained_in(phase)
         for transform in self.transforms:
-            transform.before_step(unet, step_generator(self.seed, step, number, 1))
-        total: dict[str, float] = {}
-        for micro in range(settings.gradient_accumulation):
-            generator = step_generator(self.seed, step, number, 2 + micro, self.accelerator.process_index)
-            batch = self.source.draw(settings.batch_size, generator)
-            with self.accelerator.autocast():
-                loss, figures = self.objective.loss(phase, self.wrapped, batch, generator)
-            self.accelerator.backward(loss / settings.gradient_accumulation)
+            transform.before_step(self.unet, step_generator(self.seed, step, number, GATES))
+        total: dict[str, Any] = {}
+        passes = self.share.passes
+        for micro in range(passes):
+            places = self.share.places(micro)
+            draws = Draws(self.seed, step, number, places)
+            with self.parallel.synchronized(last=micro == passes - 1):
+                batch = self.source.draw(step, number, places, draws)
+                self._announce(step, phase, micro)
+                with self.accelerator.autocast():
+                    loss, figures = self.objective.loss(phase, self.parallel.wrapped, batch, draws)
+                self.accelerator.backward(loss / passes)
             for key, value in figures.items():
-                total[key] = total.get(key, 0.0) + value / settings.gradient_accumulation
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if phase != GENERATOR:
-            self._average_gradients(parameters)
-        if self.scaler is not None:
-            self.scaler.unscale_(optimizer.optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
-        loss_is_finite = not self._anywhere(not all(map(math.isfinite, total.values())))
-        finite = loss_is_finite and not self._anywhere(not math.isfinite(norm))
-        if finite:
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * _schedule(settings, step)
-            optimizer.step()  # the scaler is updated in it
-            if phase == GENERATOR and settings.ema_decay > 0:
-                self.ema.step(unet.parameters())
-        elif self.scaler is not None:
-            self.scaler.update()
-        if finite or not (loss_is_finite and self._is_searching()):
-            self._count_non_finite(finite, phase, step)
-        for other in self.optimizers.values():  # the adversarial generator leaves gradients in the discriminator too
-            other.zero_grad(set_to_none=True)
+                total[key] = total.get(key, 0.0) + value / passes
+        loss_bad = self._flag(
+            ~torch.isfinite(torch.stack([torch.as_tensor(v).to(self.device) for v in total.values()]))
+        )
+        total |= self._take_step(step, phase, trained, loss_bad)
+        for optimizer in self.optimizers.values():  # the adversarial generator leaves gradients in the heads too
+            optimizer.zero_grad(set_to_none=True)
         for transform in self.transforms:
-            transform.after_step(unet)
+            transform.after_step(self.unet)
         return total
 
-    def _anywhere(self, flag: bool) -> bool:
-        """True if `flag` holds in any process, for decisions that all processes must take alike."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        total = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum")
-        return float(cast(torch.Tensor, total)) > 0
+    def _take_step(self, step: int, phase: str, trained: list[str], loss_bad: Tensor) -> dict[str, Tensor]:
+        """Step the optimizers of a phase unless something is not finite; return the gradients' norms."""
+        norms: dict[str, Tensor] = {}
+        for name in trained:
+            optimizer = self.optimizers[name]
+            parameters = trained_parameters(optimizer)
+            alone = self.parallel.unshared if name == GENERATOR else parameters
+            average_over_processes(alone, self.group.processes)
+            if self.scaler is not None:
+                self.scaler.unscale_(optimizer)
+            norms[name] = global_norm(parameters, self.device)
+        gradient_bad = self._flag(~torch.isfinite(torch.stack(list(norms.values()))))
+        bad = torch.maximum(loss_bad, gradient_bad)
+        for name in trained:
+            optimizer = self.optimizers[name]
+            clip(trained_parameters(optimizer), norms[name], self.settings.max_grad_norm)
+            set_rates(optimizer, rate_factor(self.settings, step))
+            if self.scaler is None:
+                step_unless(bad, optimizer)
+            elif not float(bad):
+                optimizer.step()
+        if GENERATOR in trained:
+            self.average.update(bad)
+        if self.scaler is not None:
+            searching = not float(loss_bad) and self.scaler.get_scale() > LOWEST_SCALE
+            self.scaler.update()
+            if float(bad) and searching:  # an overflow of gradients is then the scaler's way, and no fault
+                return {}
+        self.non_finite.note(step, phase, bad)
+        return {f"grad_norm/{name}": norm for name, norm in norms.items()}
 
-    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Average gradients over the processes, for modules that DDP does not wrap."""
-        if self.accelerator.num_processes == 1:
+    def _flag(self, bad: Tensor) -> Tensor:
+        """1.0 on the device if anything is `bad` in any process, else 0.0."""
+        flag = bad.any().float()
+        if self.group.processes > 1:
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return flag
+
+    def _announce(self, step: int, phase: str, micro: int) -> None:
+        """Tell the source which batch is next, so that it is read meanwhile."""
+        phases = self.objective.phases(step)
+        if micro + 1 < self.share.passes:
+            following = step, phase, micro + 1
+        elif phase != phases[-1]:
+            following = step, phases[phases.index(phase) + 1], 0
+        elif step + 1 < self.settings.steps:
+            following = step + 1, self.objective.phases(step + 1)[0], 0
+        else:
             return
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad = cast(torch.Tensor, self.accelerator.reduce(parameter.grad, "mean"))
-
-    def _is_searching(self) -> bool:
-        """True if the scaler has room to lower its scale: an overflow of gradients is then its way, and no fault."""
-        return self.scaler is not None and self.scaler.get_scale() > LOWEST_SCALE
-
-    def _count_non_finite(self, finite: bool, phase: str, step: int) -> None:
-        """Count a phase's steps without a finite loss or gradient, which change nothing; too many in a row are an end."""
-        if finite:
-            self.progress.skipped_in_a_row[phase] = 0
-            return
-        self.progress.skipped += 1
-        in_a_row = self.progress.skipped_in_a_row.get(phase, 0) + 1
-        self.progress.skipped_in_a_row[phase] = in_a_row
-        if in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise UserError(
-                f"{self.folder}: the {phase}'s loss or gradient was not finite in {in_a_row} steps in a row, the last at "
-                f"step {step}; lower training.learning_rate (now {self.settings.learning_rate:g}) or use "
-                "training.mixed_precision=no. The last checkpoint is from before, and is kept"
-            )
+        self.source.announce(following[0], phase_number(following[1]), self.share.places(following[2]))

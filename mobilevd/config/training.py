@@ -53,6 +53,9 @@ class TrainingSettings(ConfigModel):
     log_every: int = Field(default=10, ge=1, description="steps between log lines")
     validate_every: int = Field(default=0, ge=0, description="steps between validations; 0: none")
     validation_clips: int = Field(default=16, ge=2, description="held-out clips that a validation generates")
+    result: Literal["last", "best"] = Field(
+        default="last", description="weights that the stage ends with: the last, or the best by validation"
+    )
     num_threads: int | None = Field(default=None, ge=1, description="torch threads; null: torch's choice")
     latent_clips: int | None = Field(default=512, ge=1, description="clips trained on, at most; null: all")
 

@@ -18,20 +18,11 @@ def karras_sigmas(
     return (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
 
 
-def lognormal_sigmas(count: int, p_mean: float, p_std: float, generator: torch.Generator | None = None) -> Tensor:
-    """Noise levels (count,) with ln sigma ~ N(p_mean, p_std^2); SVD trains with (0.7, 1.6)."""
-    return torch.exp(p_mean + p_std * torch.randn(count, generator=generator))
-
-
-def discretized_lognormal_sigmas(
-    count: int, grid: Tensor, p_mean: float, p_std: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Noise levels (count,) drawn from the points of `grid` (falling) with the mass of a lognormal around each.
+def discretized_lognormal_weights(grid: Tensor, p_mean: float, p_std: float) -> Tensor:
+    """Chances (n - 1,), up to a factor, of the points of a falling `grid` (n,): the mass of a lognormal around each.
 
     SF-V draws the discriminator's s' this way: a point's weight is erf of its bin's upper edge minus that of its lower
     one, p(s_i) proportional to erf((ln s_i - p_mean) / (sqrt(2) p_std)) - erf((ln s_{i+1} - p_mean) / (sqrt(2) p_std)).
     """
     edges = torch.erf((grid.log() - p_mean) / (2**0.5 * p_std))
-    weights = edges[:-1] - edges[1:]
-    index = torch.multinomial(weights, count, replacement=True, generator=generator)
-    return grid[index].float()
+    return edges[:-1] - edges[1:]

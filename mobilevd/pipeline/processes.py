@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import torch
 from accelerate import PartialState
 
-# The others wait while the first evaluates or exports a row, which at full size takes hours: no collective may time
-# out.
-PATIENCE = timedelta(days=30)
+from mobilevd.patience import PATIENCE
 
 
 def join_processes() -> PartialState:

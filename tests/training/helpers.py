@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from mobilevd.config.objectives import AdversarialSettings, DenoiseSettings
 from mobilevd.config.schema import DiffusionSettings
 from mobilevd.config.training import TrainingSettings
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, SpatioTemporalUNet
-from training.data.batch import BatchSource
+from training.data.batch import Batch, BatchSource
+from training.data.draws import Draws
+from training.data.memory_store import MemoryStore
 from training.loop import Trainer
 from training.objectives.adversarial import Adversarial
 from training.objectives.base import TrainingContext
@@ -58,16 +59,9 @@ class StridedCodec(Codec):
         return image.mean((1, 2, 3))[:, None, None].expand(-1, 1, EMBEDDING)
 
 
-@dataclass
-class Clips:
-    latents: Tensor
-    first_frames: Tensor
-    embeddings: Tensor
-
-
-def clips(count: int = 8, seed: int = 0) -> Clips:
+def clips(count: int = 8, seed: int = 0) -> MemoryStore:
     g = torch.Generator().manual_seed(seed)
-    return Clips(
+    return MemoryStore(
         torch.randn(count, 4, 4, 4, 4, generator=g),
         torch.randint(0, 256, (count, 3, 16, 16), generator=g).byte(),
         torch.randn(count, 1, EMBEDDING, generator=g),
@@ -104,11 +98,19 @@ def denoise() -> Denoise:
     return Denoise(DenoiseSettings(), TrainingContext(DiffusionSettings(), EMBEDDING))
 
 
-def source(data: Clips | None = None) -> BatchSource:
-    return BatchSource(data or clips(), StridedCodec(), 7, 127, torch.device("cpu"))
+def source(data: MemoryStore | None = None, batch_size: int = 2, seed: int = 3) -> BatchSource:
+    return BatchSource(data or clips(), StridedCodec(), 7, torch.device("cpu"), batch_size, seed)
+
+
+def draw(count: int = 2, step: int = 0) -> tuple[Batch, Draws]:
+    """A batch of a step of the generator, and its draws."""
+    places = range(count)
+    draws = Draws(3, step, 0, places)
+    return source(batch_size=count).draw(step, 0, places, draws), draws
 
 
 def trainer(folder: Path, objective: str = "denoise", **changes: Any) -> Trainer:
     unet = small_unet()
     made = adversarial(unet) if objective == "adversarial" else denoise()
-    return Trainer(unet, made, (), source(), train_settings(**changes), folder, seed=3)
+    settings = train_settings(**changes)
+    return Trainer(unet, made, (), source(batch_size=settings.batch_size), settings, folder, seed=3)

@@ -10,8 +10,8 @@ from mobilevd.config.objectives import DistillationSettings
 from mobilevd.config.schema import DiffusionSettings
 from mobilevd.diffusion.sampling import generate_one_step
 from mobilevd.model.unet import SpatioTemporalUNet
-from tests.training.helpers import EMBEDDING, small_unet, source, train_settings
-from training.data.batch import step_generator
+from tests.training.helpers import EMBEDDING, draw, small_unet, source, train_settings
+from training.data.draws import Draws
 from training.loop import Trainer
 from training.objectives.base import TrainingContext
 from training.objectives.distillation import Distillation
@@ -37,11 +37,11 @@ def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> 
     teacher = small_unet()
     student = disturbed(teacher, 0.3)
     objective = distillation(copy.deepcopy(teacher))
-    batch = source().draw(2, step_generator(0))
-    assert objective.loss("generator", teacher, batch, step_generator(1))[1]["loss"] < 1e-10
-    noise = torch.randn(batch.latents.shape, generator=step_generator(1))
+    batch, _ = draw()
+    noise = Draws(1, 0, 0, range(2)).normal(*batch.latents.shape[1:])
+    assert objective.loss("generator", teacher, batch, Draws(1, 0, 0, range(2)))[1]["loss"] < 1e-10
     both = [generate_one_step(unet, noise, SIGMA, batch.conditions) for unet in (student, teacher)]
-    loss, figures = objective.loss("generator", student, batch, step_generator(1))
+    loss, figures = objective.loss("generator", student, batch, Draws(1, 0, 0, range(2)))
     assert float(loss.detach()) == pytest.approx(float((both[0] - both[1]).pow(2).mean()), rel=1e-5)
     assert figures["loss"] == pytest.approx(float(loss.detach()))
 
@@ -49,7 +49,7 @@ def test_the_loss_is_the_squared_distance_of_the_outputs_on_the_same_noise() -> 
 def test_only_the_student_learns() -> None:
     objective = distillation(small_unet())
     student = disturbed(small_unet(), 0.1).train()
-    loss, _ = objective.loss("generator", student, source().draw(2, step_generator(0)), step_generator(1))
+    loss, _ = objective.loss("generator", student, *draw())
     loss.backward()
     assert float(student.conv_in.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
     assert all(p.grad is None and not p.requires_grad for p in objective.teacher.unet.parameters())

@@ -1,6 +1,8 @@
 """A training that is killed or interrupted ends with the very weights of one that was left alone."""
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,10 @@ import pytest
 import torch
 
 from mobilevd.errors import UserError
+from mobilevd.model.unet import SpatioTemporalUNet
 from tests.source import ROOT
 from tests.training.helpers import trainer
+from training.observe.report import Report
 
 # trains one stage, slow enough to be killed in the middle
 SCRIPT = """
@@ -78,10 +82,93 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, steps=3, learning_rate=5e-3)
 
 
-def test_a_kill_while_the_checkpoint_is_replaced_loses_nothing(tmp_path: Path) -> None:
-    """Between the two renames the old checkpoint stands aside: it is found again."""
-    trainer(tmp_path, steps=3).run()
-    os.rename(tmp_path / "checkpoint", tmp_path / ".old-0123456789abcdef-checkpoint")
-    (tmp_path / ".tmp-0123456789abcdef-checkpoint").mkdir()
-    assert trainer(tmp_path, steps=3).progress.step == 2
-    assert not (tmp_path / ".tmp-0123456789abcdef-checkpoint").exists()
+def test_a_kill_while_a_checkpoint_is_written_loses_nothing(tmp_path: Path) -> None:
+    """What is not whole is no checkpoint: the one before counts, and the rest is removed."""
+    trainer(tmp_path, steps=5).run()
+    (tmp_path / "checkpoint" / ".tmp-0123456789abcdef-step-00000005").mkdir()
+    half = tmp_path / "checkpoint" / "step-00000005"
+    half.mkdir()  # its progress is written last and removed first
+    assert trainer(tmp_path, steps=5).progress.step == 4
+    assert not (tmp_path / "checkpoint" / ".tmp-0123456789abcdef-step-00000005").exists()
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=8, checkpoint_every=1, keep_checkpoints=3).run()
+    kept = sorted(path.name for path in (tmp_path / "checkpoint").iterdir())
+    assert kept == ["step-00000005", "step-00000006", "step-00000007"]
+
+
+def test_a_truncated_shard_is_told_and_the_one_before_goes_on(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", steps=6).run()
+    trainer(tmp_path / "broken", steps=6).run()
+    last = tmp_path / "broken" / "checkpoint" / "step-00000004"
+    shard = next(last.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"step-00000004: a broken checkpoint .*; delete this folder to go on") as told:
+        trainer(tmp_path / "broken", steps=6)
+    assert "\n" not in str(told.value)
+    shutil.rmtree(last)
+    again = trainer(tmp_path / "broken", steps=6)
+    assert again.progress.step == 2
+    same(again.run(), whole)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sm3"])
+def test_optimizers_go_on_with_identical_bits(tmp_path: Path, optimizer: str) -> None:
+    whole = trainer(tmp_path / "whole", "adversarial", steps=4, optimizer=optimizer).run()
+    interrupted(tmp_path / "broken", 2, steps=4, optimizer=optimizer)
+    same(trainer(tmp_path / "broken", "adversarial", steps=4, optimizer=optimizer).run(), whole)
+
+
+def test_another_accumulation_and_checkpointing_go_on_and_say_so(tmp_path: Path) -> None:
+    changes = {"batch_size": 4, "steps": 4}
+    whole = trainer(tmp_path / "whole", "adversarial", **changes).run()
+    interrupted(tmp_path / "broken", 2, **changes)
+    again = trainer(tmp_path / "broken", "adversarial", micro_batch_size=2, gradient_checkpointing=True, **changes)
+    assert again.progress.step == 2
+    assert again.notices == [
+        "going on with micro_batch_size 4 -> 2, gradient_checkpointing False -> True: numbers are added up in another "
+        "order, so the weights' last bits will differ from those of an uninterrupted training"
+    ]
+    assert whole is not None and (unet := again.run()) is not None
+    for a, b in zip(whole.parameters(), unet.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-4)
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = trainer(tmp_path, steps=6)
+    start = made.checkpoints.start
+
+    def start_on_a_full_disk(tensors: object, progress: object) -> None:
+        if made.progress.step == 4:
+            monkeypatch.setattr("torch.distributed.checkpoint.filesystem._write_item", full)
+        start(tensors, progress)  # type: ignore[arg-type]
+
+    made.checkpoints.start = start_on_a_full_disk  # type: ignore[method-assign, assignment]
+    with pytest.raises(UserError, match=r"step-00000004: the disk is full; .*the same command again"):
+        made.run()
+    monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["step-00000002"]
+    assert trainer(tmp_path, steps=6).progress.step == 2
+
+
+def interrupted(folder: Path, at: int, **changes: object) -> None:
+    """An adversarial training that is stopped after a step."""
+
+    def press(report: Report) -> None:
+        if report.step == at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer(folder, "adversarial", **changes).run(press)
+
+
+def same(ours: SpatioTemporalUNet | None, theirs: SpatioTemporalUNet | None) -> None:
+    assert ours is not None and theirs is not None
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)

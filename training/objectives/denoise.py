@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mobilevd.config.objectives import DenoiseSettings
 from mobilevd.diffusion.preconditioning import Network, denoise, loss_weight
-from mobilevd.diffusion.sigmas import lognormal_sigmas
 from training.data.batch import Batch
+from training.data.draws import Draws
 from training.objectives.base import Objective, TrainingContext
 
 
@@ -25,16 +25,13 @@ class Denoise(Objective):
         self.conditioning_dropout = settings.conditioning_dropout
         self.p_mean, self.p_std = context.diffusion.p_mean, context.diffusion.p_std
 
-    def loss(
-        self, phase: str, unet: Network, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, phase: str, unet: Network, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         x0 = batch.latents
-        count = x0.shape[0]
-        sigma = lognormal_sigmas(count, self.p_mean, self.p_std, generator).to(x0.device)
-        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        keep = (torch.rand(count, generator=generator) >= self.conditioning_dropout).float().to(x0.device)
+        sigma = torch.exp(self.p_mean + self.p_std * draws.normal()).to(x0.device)
+        noise = draws.normal(*x0.shape[1:]).to(x0.device)
+        keep = (draws.uniform() >= self.conditioning_dropout).float().to(x0.device)
         conditions = batch.conditions.drop(keep)
         estimate = denoise(unet, x0 + sigma[:, None, None, None, None] * noise, sigma, conditions)
         error = (estimate - x0).float().pow(2).mean((1, 2, 3, 4))
         loss = (loss_weight(sigma) * error).mean()
-        return loss, {"loss": float(loss.detach())}
+        return loss, {"loss": loss.detach()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +9,8 @@ from mobilevd.config.objectives import DistillationSettings
 from mobilevd.diffusion.preconditioning import Conditions, Network, denoise
 from mobilevd.model.unet import SpatioTemporalUNet
 from training.data.batch import Batch
+from training.data.draws import Draws
+from training.frozen import frozen, in_precision_of
 from training.objectives.base import Objective, TrainingContext
 
 
@@ -21,13 +21,12 @@ class Teacher:
     to average over and so asks for no blur.
     """
 
-    def __init__(self, unet: SpatioTemporalUNet) -> None:
-        self.unet = unet.requires_grad_(False).eval()
+    def __init__(self, unet: SpatioTemporalUNet, dtype: torch.dtype = torch.float32) -> None:
+        self.unet = frozen(unet, dtype)
 
     def distance(self, estimate: Tensor, noised: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
         """Mean squared difference of `estimate` and the teacher's estimate from the same `noised` (B, T, 4, h, w)."""
-        cast(nn.Module, self.unet).to(noised.device)
-        with torch.no_grad():
+        with torch.no_grad(), in_precision_of(self.unet):
             target = denoise(self.unet, noised, sigma, conditions)
         return (estimate - target).float().pow(2).mean()
 
@@ -41,13 +40,15 @@ class Distillation(Objective):
     settings_class = DistillationSettings
 
     def __init__(self, settings: DistillationSettings, context: TrainingContext) -> None:
-        self.teacher, self.sigma = Teacher(context.load_teacher()), context.diffusion.sigma_max
+        self.teacher = Teacher(context.load_teacher(), context.frozen_dtype)
+        self.sigma = context.diffusion.sigma_max
 
-    def loss(
-        self, phase: str, unet: Network, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        noise = torch.randn(batch.latents.shape, generator=generator).to(batch.latents.device)
+    def frozen(self) -> list[nn.Module]:
+        return [self.teacher.unet]
+
+    def loss(self, phase: str, unet: Network, batch: Batch, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        noise = draws.normal(*batch.latents.shape[1:]).to(batch.latents.device)
         noised, sigma = noise * self.sigma, noise.new_full((noise.shape[0],), self.sigma)
         estimate = denoise(unet, noised, sigma, batch.conditions)
         loss = self.teacher.distance(estimate, noised, sigma, batch.conditions)
-        return loss, {"loss": float(loss.detach())}
+        return loss, {"loss": loss.detach()}

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
@@ -27,10 +25,12 @@ from mobilevd.model.checkpoint import MODEL_FILES, save_model_folder
 from mobilevd.model.unet import CROSS_DOWN, CROSS_UP, PLAIN_DOWN, PLAIN_UP, SpatioTemporalUNet
 from mobilevd.pixels import to_float
 from training.data.batch import BatchSource
+from training.data.memory_store import MemoryStore
 from training.data.scenes import render_scene
-from training.loop import Report, Trainer
+from training.loop import Trainer
 from training.objectives.base import TrainingContext
 from training.objectives.denoise import Denoise
+from training.observe.report import Report
 from training.tiny.output import check_option
 
 NUM_FRAMES, FPS, MOTION_BUCKET = 8, 7, 127
@@ -53,15 +53,6 @@ def training_settings(steps: int, schedule: Literal["constant", "cosine"] = "con
     )
 
 
-@dataclass
-class EncodedScenes:
-    """Encoded clips in memory: latents (N, T, 4, h, w), first frames uint8 (N, 3, H, W), embeddings (N, 1, D)."""
-
-    latents: Tensor
-    first_frames: Tensor
-    embeddings: Tensor
-
-
 def tiny_unet() -> SpatioTemporalUNet:
     """SVD's UNet with three levels of one layer each: 3.75 million parameters, 18 temporal blocks."""
     return SpatioTemporalUNet(
@@ -79,7 +70,7 @@ def tiny_unet() -> SpatioTemporalUNet:
 
 
 @torch.no_grad()
-def encode_scenes(codec: Codec, count: int, first_seed: int, height: int, width: int) -> EncodedScenes:
+def encode_scenes(codec: Codec, count: int, first_seed: int, height: int, width: int) -> MemoryStore:
     """Draw and encode `count` scenes of NUM_FRAMES frames at FPS."""
     latents, first_frames, embeddings = [], [], []
     for seed in range(first_seed, first_seed + count):
@@ -89,7 +80,7 @@ def encode_scenes(codec: Codec, count: int, first_seed: int, height: int, width:
         latents.append(codec.encode(pixels).half())
         first_frames.append(frames[0])
         embeddings.append(codec.embed_image(pixels[:1])[0])
-    return EncodedScenes(torch.stack(latents), torch.stack(first_frames), torch.stack(embeddings))
+    return MemoryStore(torch.stack(latents), torch.stack(first_frames), torch.stack(embeddings), MOTION_BUCKET)
 
 
 def pretrain(out: Path, codec_folder: Path, work: Path, scenes: int, seed: int) -> None:
@@ -100,7 +91,7 @@ def pretrain(out: Path, codec_folder: Path, work: Path, scenes: int, seed: int) 
         last = number == len(PHASES) - 1
         settings = training_settings(steps, "cosine" if last else "constant")
         data = encode_scenes(codec, scenes, FIRST_SCENE, height, width)
-        source = BatchSource(data, codec, FPS, MOTION_BUCKET, torch.device("cpu"))
+        source = BatchSource(data, codec, FPS, torch.device("cpu"), settings.batch_size, seed)
         objective = Denoise(DenoiseSettings(), TrainingContext(DiffusionSettings(), codec.embedding_dim))
         trainer = Trainer(
             unet, objective, (), source, settings, work / f"phase-{number}", seed, [height, width, scenes]

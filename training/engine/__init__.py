@@ -1,0 +1,1 @@
+"""The parts of the training loop: shares of a batch, optimizers, averages, parallelism, precision, checkpoints."""

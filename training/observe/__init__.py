@@ -1,0 +1,1 @@
+"""What a training shows: figures, clips, throughput, and where they go."""
