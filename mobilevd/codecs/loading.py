@@ -49,6 +49,21 @@ def spatial_factor_of(folder: Path | str) -> int:
     return 2 ** (len(levels) - 1)
 
 
+def codec_without_weights(folder: Path | str) -> Codec:
+    """The codec whose configs lie in `folder`, on the meta device: sizes alone. UserError for anything else."""
+    folder = Path(folder)
+    try:
+        if all((folder / part / CONFIG_NAME).is_file() for part in SVD_FOLDERS[:2]):
+            from mobilevd.codecs.svd import SVDCodec
+
+            return SVDCodec.without_weights(folder)
+        if _codec_name(folder / CONFIG_NAME) == TinyCodec.name:
+            return TinyCodec.without_weights(folder)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{folder}: no codec can be built from its configs ({' '.join(str(error).split())})") from None
+    return load_codec(folder)  # says what is wrong with it
+
+
 def _codec_name(config_file: Path) -> str | None:
     return _read(config_file).get("codec")
 

@@ -10,11 +10,12 @@ from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import Autoen
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
     _resize_with_antialiasing,
 )
-from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mobilevd.codecs.base import Codec
 from mobilevd.codecs.foreign_config import check_no_code
 from mobilevd.errors import UserError
+from mobilevd.json_files import load_json
 from mobilevd.model.weight_files import what_instead
 
 
@@ -89,6 +90,23 @@ class SVDCodec(Codec):
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{part}: not the CLIPImageProcessor of an SVD folder: {_one_line(error)}") from error
         codec = cls(vae, image_encoder, cast(CLIPImageProcessor, feature_extractor), decode_chunk_size)
+        return codec.requires_grad_(False).eval()
+
+    @classmethod
+    def without_weights(cls, folder: Path | str) -> SVDCodec:
+        """The codec that the configs of a diffusers SVD folder describe, on the meta device."""
+        folder = Path(folder)
+        for part in ("vae", "image_encoder"):
+            check_no_code(folder / part / "config.json")
+        vae = cast(Any, AutoencoderKLTemporalDecoder)
+        clip = CLIPVisionConfig(**load_json(folder / "image_encoder" / "config.json"))
+        with torch.device("meta"):
+            parts = (
+                vae.from_config(load_json(folder / "vae" / "config.json")),
+                # as `from_pretrained` asks for it
+                CLIPVisionModelWithProjection._from_config(clip, attn_implementation="eager"),
+            )
+            codec = cls(*parts, CLIPImageProcessor())
         return codec.requires_grad_(False).eval()
 
 

@@ -114,6 +114,14 @@ class TinyCodec(Codec):
         return folder
 
     @classmethod
+    def without_weights(cls, folder: Path | str) -> TinyCodec:
+        """The codec that the folder's config describes, on the meta device."""
+        config = load_json(Path(folder) / CONFIG_NAME)
+        config.pop("codec")
+        with torch.device("meta"):
+            return cls(**config).requires_grad_(False).eval()
+
+    @classmethod
     def from_pretrained(cls, folder: Path | str) -> TinyCodec:
         """Load what `save_pretrained` wrote, frozen and in evaluation mode. UserError names the file at fault."""
         folder = Path(folder)

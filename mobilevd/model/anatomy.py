@@ -115,6 +115,18 @@ def is_attention(path: str) -> bool:
     return re.search(r"transformer_blocks\.\d+\.attn", path) is not None
 
 
+def is_temporal(path: str) -> bool:
+    """True for a layer of a block's temporal part, of its blend with the spatial one, or of the frames' positions."""
+    block = block_at(path)
+    return block is not None and (block.temporal or block.kind in WHOLES)
+
+
+def in_residual_or_transformer(path: str) -> bool:
+    """True for a layer of a residual block or of a transformer, spatial or temporal."""
+    block = block_at(path)
+    return block is not None and block.kind not in (CONV_IN, CONV_OUT, DOWNSAMPLER, UPSAMPLER)
+
+
 def blocks_of(unet: nn.Module, levels: int) -> list[Block]:
     """Every block that a UNet has, in the order of the forward pass."""
     found = (block_at(path, levels) for path, _ in unet.named_modules())

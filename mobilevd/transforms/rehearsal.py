@@ -5,13 +5,14 @@ The model lives on PyTorch's meta device, where tensors have a shape and no valu
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mobilevd.config.load import check_divisible, check_frames
-from mobilevd.config.schema import RunConfig
+from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.errors import UserError
 from mobilevd.model.checkpoint import build_model, read_config
 from mobilevd.model.unet import SpatioTemporalUNet, size_multiple
@@ -44,13 +45,32 @@ def stage_sizes(config: RunConfig, base_config: dict[str, Any], spatial_factor: 
     return sizes
 
 
-def rehearse_stages(config: RunConfig, base_model: Path, spatial_factor: int) -> None:
+@dataclass(frozen=True)
+class RehearsedStage:
+    """A stage's model as its config describes it, without weights.
+
+    Attributes:
+        stage: its settings.
+        height, width: size of its clips in pixels.
+        trained: config of the UNet that is trained, as the transforms' `begin` leaves it.
+        finished: config of the UNet that the stage ends with.
+    """
+
+    stage: StageSettings
+    height: int
+    width: int
+    trained: dict[str, Any]
+    finished: dict[str, Any]
+
+
+def rehearse_stages(config: RunConfig, base_model: Path, spatial_factor: int) -> list[RehearsedStage]:
     """Begin and finish every stage's transforms on the meta device, at the run's sizes.
 
     Raises UserError, naming the key, for a base that is no model and for a stage that cannot be.
     """
     sizes = stage_sizes(config, read_config(base_model), spatial_factor)
     num_frames = config.data.num_frames
+    rehearsed: list[RehearsedStage] = []
     with torch.device("meta"):
         unet = build_model(SpatioTemporalUNet, base_model)
         for stage, size in zip(config.stages, sizes[1:], strict=True):
@@ -62,6 +82,13 @@ def rehearse_stages(config: RunConfig, base_model: Path, spatial_factor: int) ->
                     unet = transform.begin(unet)
                 except UserError as error:
                     raise UserError(f"stages.{stage.name}.transforms.{i}: {error}") from None
+            trained = _config(unet)
             for transform in reversed(transforms):
                 unet = transform.finish(unet)
             record_size(unet, num_frames, *latent)
+            rehearsed.append(RehearsedStage(stage, *size, trained, _config(unet)))
+    return rehearsed
+
+
+def _config(unet: SpatioTemporalUNet) -> dict[str, Any]:
+    return {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
