@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import resource
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,7 +30,7 @@ from training.engine.checkpoint import CheckpointWriter, find_checkpoint, read_t
 from training.engine.compiled import compile_blocks
 from training.engine.finite import NonFiniteTurns
 from training.engine.gradients import average_over_processes, clip, global_norm
-from training.engine.group import ProcessGroup
+from training.engine.group import TrainingGroup
 from training.engine.optimizers import make_optimizer, set_rates, step_unless, trained_parameters
 from training.engine.parallel import Parallel, make_accelerator
 from training.engine.progress import Progress
@@ -40,7 +39,8 @@ from training.engine.share import share_of
 from training.engine.states import Tensors, empty_like_saved, optimizer_tensors, restore_optimizer
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
-from training.observe.report import Report, Validation
+from training.observe.report import Report, Validator
+from training.observe.throughput import Meter, peak_tflops
 
 LOWEST_SCALE = 1.0  # a loss scale of fp16 below which gradients do not overflow by the scale alone
 GATES = 1  # number of the draws of the transforms, which all processes share, among those of a step
@@ -74,8 +74,7 @@ class Trainer:
         accelerator: the launching process's; None makes one from the settings.
         micro_batch: clips of one pass where the settings leave it open; None: the whole share of the process.
         validate: called by all processes every `settings.validate_every` steps, with the averaged weights in the model.
-        step_flops: FLOPs of an optimizer step over all processes, by step number, for throughput; None if not known.
-        peak_tflops: TFLOP/s of one process's GPU; None if not known.
+        step_flops: FLOPs of an optimizer step in one process, for throughput; None if not counted.
     """
 
     def __init__(
@@ -90,16 +89,15 @@ class Trainer:
         plan: Any = None,
         accelerator: Accelerator | None = None,
         micro_batch: int | None = None,
-        validate: Callable[[int, SpatioTemporalUNet], Validation] | None = None,
+        validate: Validator | None = None,
         step_flops: float | None = None,
-        peak_tflops: float | None = None,
     ) -> None:
         self.accelerator = accelerator or make_accelerator(settings.mixed_precision)
         self.unet, self.objective, self.transforms = unet, objective, transforms
         self.source, self.settings, self.folder, self.seed = source, settings, folder, seed
-        self.validate, self.step_flops, self.peak_tflops = validate, step_flops, peak_tflops
+        self.validate, self.step_flops = validate, step_flops
         self.device = self.accelerator.device
-        self.group = ProcessGroup(self.accelerator)
+        self.group = TrainingGroup(self.accelerator)
         asked = settings.micro_batch_size or micro_batch
         self.share = share_of(settings.batch_size, self.group.processes, self.group.rank, asked)
         self._set_precision()
@@ -235,15 +233,15 @@ class Trainer:
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
-    def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet | None:
+    def run(self, on_report: Callable[[Report], None] | None = None) -> SpatioTemporalUNet:
         """Train to the last step; return the model with the averaged weights, on the CPU.
 
-        With shards, the first process alone gets it. Raises UserError if the loss stays non-finite. After a kill at any
-        instant, the same call continues from the last checkpoint; Ctrl-C writes one first and then raises
-        KeyboardInterrupt.
+        With shards, the first process alone gets all of it. After a kill at any instant, the same call continues from the
+        last checkpoint; Ctrl-C writes one first and then raises KeyboardInterrupt. UserError if the loss stays non-finite.
         """
-        settings, first_step = self.settings, self.progress.step
-        self._started, self._first_step = time.perf_counter(), first_step
+        settings = self.settings
+        peak = peak_tflops(self.device, settings.mixed_precision, settings.tf32)
+        meter = Meter(self.progress.step, settings.steps, settings.batch_size, self.step_flops, peak)
         with closing(self.checkpoints), deferred_interrupt() as interrupt:
             while self.progress.step < settings.steps:
                 figures = self._step(self.progress.step)
@@ -253,13 +251,14 @@ class Trainer:
                 if logged or self.device.type == "cpu":  # there nothing has to be waited for
                     self.non_finite.settle()
                 if logged:
-                    report = self._report(figures)
+                    report = self._report(figures, meter)
                     if on_report is not None and self.group.is_first:
                         on_report(report)
-                best = self._validated(step)
-                stop = self.group.anywhere(interrupt.requested)  # all processes save after the same step
-                if stop or best or (step % settings.checkpoint_every == 0 and not last):
-                    self._save()
+                with meter.paused():
+                    best = self._validated(step)
+                    stop = self.group.anywhere(interrupt.requested)  # all processes save after the same step
+                    if stop or best or (step % settings.checkpoint_every == 0 and not last):
+                        self._save()
                 if stop:
                     self.checkpoints.finish()
                     raise KeyboardInterrupt
@@ -276,22 +275,19 @@ class Trainer:
         if self.settings.ema_decay > 0:
             self.average.copy_to_weights()
 
-    def _report(self, figures: dict[str, Any]) -> Report:
-        settings, step = self.settings, self.progress.step
+    def _report(self, figures: dict[str, Any], meter: Meter) -> Report:
+        """The state after a step that is logged; figures are means over the processes."""
+        step = self.progress.step
         names, values = list(figures), [torch.as_tensor(value, dtype=torch.float64) for value in figures.values()]
         numbers = self.group.mean(torch.stack([v.detach().to("cpu") for v in values]).tolist()) if values else []
-        seconds = (time.perf_counter() - self._started) / (step - self._first_step)
-        tflops = self.step_flops / self.group.processes / seconds / 1e12 if self.step_flops else None
+        numbers_by_name = dict(zip(names, numbers, strict=True))
+        numbers_by_name["learning_rate"] = self.settings.learning_rate * rate_factor(self.settings, step - 1)
         return Report(
-            step,
-            settings.steps,
-            dict(zip(names, numbers, strict=True)),
-            settings.batch_size / seconds,
-            seconds,
-            seconds * (settings.steps - step),
-            _peak_memory_mb(self.device),
-            tflops,
-            tflops / self.peak_tflops if tflops and self.peak_tflops else None,
+            step=step,
+            steps=self.settings.steps,
+            figures=numbers_by_name,
+            memory_mb=_peak_memory_mb(self.device),
+            **vars(meter.read(step)),
         )
 
     def _validated(self, step: int) -> bool:

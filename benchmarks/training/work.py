@@ -57,7 +57,8 @@ class StridedCodec(Codec):
         small = image[:, :, ::4, ::4]
         return torch.cat([small, small[:, :1]], dim=1)
 
-    encode = encode_condition
+    def encode(self, frames: Tensor) -> Tensor:
+        return self.encode_condition(frames)
 
     def decode(self, latents: Tensor) -> Tensor:
         raise TypeError("a benchmark of training decodes nothing")
@@ -66,7 +67,7 @@ class StridedCodec(Codec):
         raise TypeError("embeddings are stored")
 
 
-def settings_of(size: str, precision: str, **changes: Any) -> TrainingSettings:
+def settings_of(size: str, precision: Any, **changes: Any) -> TrainingSettings:
     return TrainingSettings(
         batch_size=SIZES[size][2], mixed_precision=precision, learning_rate=1e-5, steps=10**6, **changes
     )

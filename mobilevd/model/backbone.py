@@ -52,6 +52,10 @@ class Backbone(ABC):
     def encoder(self) -> Self:
         """A copy with the same weights for calls of `encoder_features` alone; all other layers are left out."""
 
+    @abstractmethod
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Compute activations again in the backward pass instead of keeping them."""
+
     # -- what it is made of -----------------------------------------------------------------------------------------
 
     @abstractmethod

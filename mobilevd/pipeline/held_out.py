@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from mobilevd.config.schema import RunConfig
@@ -20,40 +18,37 @@ def reference_clips(clips: RunClips, limit: int = MAX_REFERENCE_CLIPS) -> list[C
     """The real clips to compare with, spread over all held-out videos. UserError if a distance needs more."""
     chosen = spread(clips.test.clips, limit)
     if len(chosen) < 2:
+        place = chosen[0].video.path.parent if chosen else "the held-out videos"
         raise UserError(
-            f"{_file(chosen[0]).parent}: {len(chosen)} clip to judge by; a distance needs at least 2: add videos, or "
-            "raise data.holdout or data.clips_per_video"
+            f"{place}: {len(chosen)} clip to judge by; a distance needs at least 2: add videos, or raise data.holdout or "
+            "data.clips_per_video"
         )
     return chosen
 
 
 def identity_of(clip: Clip) -> list[object]:
-    """What tells a clip from others of the same source: the name of its file, and its start in seconds."""
-    return [_file(clip).name, round(clip.start_s, 3)]
+    """What tells a clip from others of the same source: its video's name there, and its start in seconds."""
+    return [clip.video.name, round(clip.start_s, 3)]
 
 
 def state_of(clip: Clip) -> list[object]:
     """Size and time of change of the clip's file: others mean that its pixels may be others."""
-    status = _file(clip).stat()
-    return [status.st_size, status.st_mtime_ns]
+    status = clip.video.path.stat()
+    return [clip.video.offset, status.st_size, status.st_mtime_ns]
 
 
 def read_pixels(config: RunConfig, clip: Clip, height: int, width: int) -> np.ndarray:
     """A clip as uint8 (T, H, W, 3)."""
     data = config.data
-    return read_clip(_file(clip), data.num_frames, data.fps, clip.start_s, height, width)
+    return read_clip(clip.video, data.num_frames, data.fps, clip.start_s, height, width)
 
 
 def read_first_frame(config: RunConfig, clip: Clip, height: int, width: int) -> np.ndarray:
     """A clip's first frame as uint8 (H, W, 3); the rest of it is not decoded."""
-    return read_clip(_file(clip), 1, config.data.fps, clip.start_s, height, width)[0]
+    return read_clip(clip.video, 1, config.data.fps, clip.start_s, height, width)[0]
 
 
 def read_for_evaluation(config: RunConfig, clip: Clip) -> np.ndarray:
     """A clip at the evaluation's size, uint8 (T, H, W, 3), read at the data's and made smaller at once."""
     pixels = read_pixels(config, clip, config.data.height, config.data.width)
     return resize_frames(pixels, config.evaluation.height, config.evaluation.width)
-
-
-def _file(clip: Clip) -> Path:
-    return clip.path

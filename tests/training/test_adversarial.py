@@ -73,7 +73,7 @@ def test_a_teacher_adds_the_squared_distance_to_its_output_on_the_same_noise() -
         other.conv_out.bias.add_(1.0)  # type: ignore[union-attr]
     batch, _ = draw()
 
-    def loss_of(teacher: SpatioTemporalUNet | None, weight: float) -> tuple[float, dict[str, float]]:
+    def loss_of(teacher: SpatioTemporalUNet | None, weight: float) -> tuple[float, dict[str, torch.Tensor]]:
         torch.manual_seed(0)  # of the heads
         objective = adversarial(unet, sigma_points=1, teacher=teacher, distillation_weight=weight)
         loss, figures = objective.loss("generator", unet, batch, Draws(1, 0, 0, range(2)))
@@ -166,7 +166,6 @@ def test_adversarial_training_moves_a_blurred_answer_towards_the_data(tmp_path: 
     trained = Trainer(unet, objective, (), batches, settings, tmp_path, 0).run()  # type: ignore[arg-type]
     draws = Draws(5, 0, 0, range(16))
     batch = batches.draw(0, 0, [i % 4 for i in range(16)], draws)
-    assert trained is not None
     with torch.no_grad():
         noised, sigma = objective._noised(batch, draws)
         out = denoise(trained, noised, sigma, batch.conditions)

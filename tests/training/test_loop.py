@@ -87,11 +87,13 @@ class Poisoned:
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
 
-    def loss(self, phase: str, unet: object, batch: object, generator: object) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(
+        self, phase: str, unet: object, batch: object, generator: object
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss, figures = self.inner.loss(phase, unet, batch, generator)  # type: ignore[arg-type]
         self.calls += 1
         if self.calls - 1 in self.bad:
-            return loss * float("nan"), {"loss": float("nan")}
+            return loss * float("nan"), {"loss": loss.detach() * float("nan")}
         return loss, figures
 
 
@@ -131,7 +133,7 @@ class NaNInOnePhase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def loss(self, phase: str, unet: Any, batch: Any, generator: Any) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, phase: str, unet: Any, batch: Any, generator: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss, figures = self.inner.loss(phase, unet, batch, generator)
         return (
             (loss * float("nan"), {key: loss.detach() * float("nan") for key in figures})

@@ -50,7 +50,7 @@ def stop_after(step: int) -> Any:
 
 def save(training: Trainer, file: Path, on_report: Any = None) -> None:
     unet = training.run(on_report)
-    if unet is not None and training.group.is_first:
+    if training.group.is_first:
         heads = {f"heads.{name}": tensor for name, tensor in training.modules["discriminator"].state_dict().items()}
         save_file({**unet.state_dict(), **heads}, file)
 

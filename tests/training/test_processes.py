@@ -97,7 +97,7 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "output": str(tmp_path / "run"),
         "base": {"model": str(tmp_path / "base"), "codec": str(ROOT / "assets" / "tiny" / "codec")},
         "data": {
-            "num_frames": 4, "fps": 8, "height": 16, "width": 32, "clips_per_video": 1,
+            "num_frames": 4, "fps": 8, "height": 16, "width": 32, "clips_per_video": 1, "workers": 0,
             "scenes": {"train": 3, "test": 3, "seconds": 1.0, "fps": 8, "seed": 77},
         },
         "diffusion": {"num_steps": 2},

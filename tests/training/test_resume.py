@@ -130,8 +130,7 @@ def test_another_accumulation_and_checkpointing_go_on_and_say_so(tmp_path: Path)
         "going on with micro_batch_size 4 -> 2, gradient_checkpointing False -> True: numbers are added up in another "
         "order, so the weights' last bits will differ from those of an uninterrupted training"
     ]
-    assert whole is not None and (unet := again.run()) is not None
-    for a, b in zip(whole.parameters(), unet.parameters(), strict=True):
+    for a, b in zip(whole.parameters(), again.run().parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-4)
 
 
@@ -168,7 +167,6 @@ def interrupted(folder: Path, at: int, **changes: object) -> None:
         trainer(folder, "adversarial", **changes).run(press)
 
 
-def same(ours: SpatioTemporalUNet | None, theirs: SpatioTemporalUNet | None) -> None:
-    assert ours is not None and theirs is not None
+def same(ours: SpatioTemporalUNet, theirs: SpatioTemporalUNet) -> None:
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)

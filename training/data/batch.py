@@ -82,12 +82,20 @@ class BatchSource:
         device: device of the batches.
         batch_size: clips per optimizer step, over all processes together.
         seed: seed of the order of the clips.
+        half: the first frames are encoded in bfloat16.
     """
 
     def __init__(
-        self, store: ClipStore, codec: Codec, fps: float, device: torch.device, batch_size: int, seed: int
+        self,
+        store: ClipStore,
+        codec: Codec,
+        fps: float,
+        device: torch.device,
+        batch_size: int,
+        seed: int,
+        half: bool = False,
     ) -> None:
-        self.store, self.codec, self.fps, self.device = store, codec, fps, device
+        self.store, self.codec, self.fps, self.device, self.half = store, codec, fps, device, half
         self.order = Order(store.sizes, batch_size, seed)
         self._prefetch: Prefetch[tuple[int, int, tuple[int, ...]], Read] = Prefetch(self._read)
 
@@ -103,7 +111,8 @@ class BatchSource:
         strength = torch.exp(AUG_P_MEAN + AUG_P_STD * draws.normal()).to(self.device)
         noise = draws.normal(*images.shape[1:]).to(self.device)
         buckets = read.motion_buckets
-        conditions = condition_on_image(self.codec, images, embeddings, self.fps, buckets, strength, noise)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            conditions = condition_on_image(self.codec, images, embeddings, self.fps, buckets, strength, noise)
         return Batch(latents, conditions)
 
     def announce(self, step: int, phase: int, places: Sequence[int]) -> None:

@@ -25,7 +25,7 @@ from mobilevd.errors import UserError
 from mobilevd.files import disk_full_is_a_user_error
 from mobilevd.temporary import temporary_folder
 from training.engine.checkpoint_folder import PROGRESS, clean, read_progress, rotate, step_folder, steps_in
-from training.engine.group import ProcessGroup
+from training.engine.group import TrainingGroup
 from training.engine.progress import Progress
 from training.engine.states import Tensors, mine
 
@@ -37,7 +37,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavai
 class CheckpointWriter:
     """Writes checkpoints into a folder, one at a time, while the training goes on."""
 
-    def __init__(self, folder: Path, keep: int, group: ProcessGroup) -> None:
+    def __init__(self, folder: Path, keep: int, group: TrainingGroup) -> None:
         self.folder, self.keep, self.group = folder, keep, group
         self._under_way: tuple[Future, ExitStack, Path] | None = None
 
@@ -142,7 +142,7 @@ class CheckpointWriter:
         rotate(self.folder, self.keep, progress.best_step)
 
 
-def find_checkpoint(folder: Path, group: ProcessGroup) -> tuple[Path, Progress] | None:
+def find_checkpoint(folder: Path, group: TrainingGroup) -> tuple[Path, Progress] | None:
     """The latest whole checkpoint of a folder and its progress; None if there is none.
 
     The first process removes what a kill left. Raises UserError for one of an earlier version or that is broken.
@@ -182,7 +182,7 @@ def saved_tensors(place: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     }
 
 
-def read_tensors(place: Path, tensors: Tensors, group: ProcessGroup) -> None:
+def read_tensors(place: Path, tensors: Tensors, group: TrainingGroup) -> None:
     """Fill tensors, whole or sharded, with what a checkpoint has under their names."""
     try:
         dcp.load(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from mobilevd.patience import PATIENCE
 
 
-class ProcessGroup:
+class TrainingGroup:
     """The processes of a training.
 
     Attributes:
@@ -23,8 +23,8 @@ class ProcessGroup:
     def __init__(self, accelerator: Accelerator) -> None:
         self.processes, self.rank = accelerator.num_processes, accelerator.process_index
         several = self.processes > 1
-        self.control = dist.new_group(backend="gloo", timeout=PATIENCE) if several else None
-        self.writing = dist.new_group(backend="gloo", timeout=PATIENCE) if several else None
+        self.control = _new_group() if several else None
+        self.writing = _new_group() if several else None
 
     @property
     def is_first(self) -> bool:
@@ -58,3 +58,7 @@ class ProcessGroup:
         """Wait until all processes are here: a launcher kills all when one of them ends."""
         if self.control is not None:
             dist.barrier(group=self.control)
+
+
+def _new_group() -> dist.ProcessGroup:
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))

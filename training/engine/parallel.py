@@ -106,8 +106,8 @@ class Parallel:
             self.wrapped.set_requires_gradient_sync(last)
         yield
 
-    def whole(self) -> SpatioTemporalUNet | None:
-        """The model with its weights as they are, on the CPU and not sharded; with shards, in the first process alone."""
+    def whole(self) -> SpatioTemporalUNet:
+        """The model with its weights as they are, on the CPU and not sharded; the other processes keep their shards."""
         unet = self.unet
         if not self.sharded:
             return cast(SpatioTemporalUNet, nn.Module.to(unet, "cpu"))
@@ -117,7 +117,7 @@ class Parallel:
             if self.accelerator.is_main_process:
                 tensors[name] = tensor.detach().cpu()
         if not self.accelerator.is_main_process:
-            return None
+            return unet
         plain = SpatioTemporalUNet(**{k: v for k, v in dict(unet.config).items() if not k.startswith("_")})
         plain.load_state_dict(tensors, assign=True)
         return plain.train(unet.training)

@@ -112,7 +112,7 @@ class StageValidator:
 
     def _full_precision(self) -> torch.autocast:
         """Off with an autocast around the validation: the codec is not for half precision, and asks for none."""
-        return torch.autocast(self.processes.device.type, enabled=False)
+        return torch.autocast(torch.device(self.processes.device or "cpu").type, enabled=False)
 
     def _generate(self, unet: SpatioTemporalUNet) -> np.ndarray:
         """All clips, uint8 (N, T, H, W, 3), in every process.

@@ -69,7 +69,12 @@ def stage_memory(run: PlannedRun, planned: PlannedStage, machine: Machine, micro
     weights, sharded, processes = cost.weights, settings.parallel == "fsdp", machine.processes
     shards = processes if sharded else 1
     codec = count_codec(
-        run.codec, clip, micro_batch, settings.frozen_precision == "bf16", machine.gpu, run.config.data.latents == "computed"
+        run.codec,
+        clip,
+        micro_batch,
+        settings.frozen_precision == "bf16",
+        machine.gpu,
+        run.config.data.latents == "computed",
     )
     clips = math.ceil(settings.batch_size / processes)
     gradients = weights.trained // shards + weights.heads
@@ -152,4 +157,3 @@ def _reserve(passing: int, machine: Machine) -> int:
     if not machine.gpu:
         return 0
     return CONTEXT_BYTES + (NCCL_BYTES if machine.processes > 1 else 0) + int(FRAGMENTED * passing)
-

@@ -40,7 +40,7 @@ def configuration(folder: Path, **evaluation: Any) -> RunConfig:
             "output": str(folder / "run"),
             "base": {"model": str(folder / "base"), "codec": str(ROOT / "assets" / "tiny" / "codec")},
             "data": {
-                "num_frames": 4, "fps": 8, "height": 32, "width": 64, "clips_per_video": 1,
+                "num_frames": 4, "fps": 8, "height": 32, "width": 64, "clips_per_video": 1, "workers": 0,
                 "scenes": {"train": 2, "test": CLIPS + 2, "seconds": 1.0, "fps": 8, "seed": 77},
             },
             "diffusion": {"num_steps": 2},

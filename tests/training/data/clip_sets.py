@@ -11,8 +11,12 @@ from accelerate import PartialState
 
 from mobilevd.codecs import TinyCodec
 from mobilevd.codecs.base import Codec
-from training.data.clips import Clip, scan_videos
+from training.data.clips import Clip
 from training.data.corpus import write_corpus
+from training.data.index.build import build_index
+from training.data.index.choose import Filters, choose_clips
+from training.data.index.rows import ClipSettings
+from training.data.sources.source import open_source
 from training.data.store.groups import ClipGroup, ClipSet
 from training.data.store.place import place_at
 from training.data.store.plan import WriteSettings
@@ -25,7 +29,9 @@ FRAMES, FPS = 4, 7.0
 def corpus_clips(folder: Path, count: int, clips_per_video: int = 1) -> list[Clip]:
     """Clips of 32x64 pixels; video n lies in the n-th file, and is the same wherever it lies."""
     write_corpus(folder, count, 0, seconds=1.5, height=32, width=64)
-    return scan_videos(folder, FRAMES, FPS, clips_per_video).clips
+    settings = ClipSettings(FRAMES, FPS, clips_per_video)
+    file = folder.parent / f"{folder.name}.sqlite"
+    return choose_clips(build_index(open_source(folder), settings, file, "none", 0), Filters()).clips
 
 
 def tiny_codec(seed: int = 0) -> TinyCodec:

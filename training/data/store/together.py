@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, TypeVar
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
 
-from mobilevd.errors import UserError
+from mobilevd.collective import from_first, gather
+from mobilevd.errors import ToldByAnother, UserError
 
 Result = TypeVar("Result")
-USER_MISTAKE = 2  # exit code, as the command line has it
-TOLD_S = 1.0  # the launcher ends all processes when one ends: the first must have spoken by then
 
 _tasks = count()  # every process counts the same tasks
 
@@ -34,22 +31,12 @@ class Team:
             self._store = _get_default_store()  # the launcher's; collectives would make the fast wait for the slow
 
     def first(self, function: Callable[[], Result]) -> Result:
-        """The result of the first process's call, in all processes; so is its UserError."""
-        box: list[Any] = [None, None]
-        if self.processes.is_main_process:
-            try:
-                box = [function(), None]
-            except UserError as error:
-                box = [None, str(error)]
-        if self._store is not None:
-            broadcast_object_list(box)
-        if box[1] is not None:
-            self._end(box[1])
-        return box[0]
+        """The result of the first process's call, in all processes; its error ends all."""
+        return from_first(self.processes, function)
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all processes, in all processes."""
-        return gather_object(items) if self._store is not None else items
+        return [item for part in gather(self.processes, items) for item in part]
 
     def advance(self, clips: int) -> int:
         """Count clips that are done; return those of all processes."""
@@ -79,14 +66,10 @@ class Team:
         messages = [message for message in self.gather([told]) if message]
         if raised is not None:
             raise raised
+        if messages and not told:
+            raise ToldByAnother(messages[0])
         if messages:
-            self._end(messages[0])
-
-    def _end(self, message: str) -> None:
-        if self.processes.is_main_process:
-            raise UserError(message)
-        time.sleep(TOLD_S)
-        raise SystemExit(USER_MISTAKE)
+            raise UserError(told)
 
 
 class _Stopped(Exception):
