@@ -15,7 +15,9 @@ import torch
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from tests.source import ROOT
-from tests.training.helpers import trainer
+from tests.training.helpers import train_settings, trainer
+from training.engine.optimizers import make_optimizer
+from training.engine.states import optimizer_tensors, restore_optimizer
 from training.observe.report import Report
 
 # trains one stage, slow enough to be killed in the middle
@@ -170,3 +172,27 @@ def interrupted(folder: Path, at: int, **changes: object) -> None:
 def same(ours: SpatioTemporalUNet, theirs: SpatioTemporalUNet) -> None:
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_states_of_eight_bits_are_kept_to_the_bit() -> None:
+    """Of one layer, since its step is compiled for every shape."""
+    torch.manual_seed(0)
+    settings = train_settings(optimizer="adamw-8bit")
+    layers = [torch.nn.Linear(64, 128, bias=False) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    named = [dict(layer.named_parameters()) for layer in layers]
+    first, second = (make_optimizer(settings, each, 1e-2, {}) for each in named)
+
+    def step(layer: torch.nn.Linear, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        layer.weight.grad = torch.randn(128, 64, generator=torch.Generator().manual_seed(seed))
+        optimizer.step()
+
+    step(layers[0], first, 1)
+    layers[1].load_state_dict(layers[0].state_dict())
+    tensors = {name: tensor.clone() for name, tensor in optimizer_tensors("o/", named[0], first).items()}
+    assert sorted(tensors) == [f"o/weight/{k}" for k in sorted(["exp_avg.codes", "exp_avg.scale", "exp_avg_sq.codes",
+                                                               "exp_avg_sq.scale", "step"])]  # fmt: skip
+    restore_optimizer("o/", named[1], second, tensors)
+    for layer, optimizer in zip(layers, (first, second), strict=True):
+        step(layer, optimizer, 2)
+    assert torch.equal(layers[0].weight, layers[1].weight)

@@ -291,7 +291,7 @@ def test_killed_in_the_middle_the_same_command_ends_with_the_same_weights(
     command = [sys.executable, "-m", "mobilevd", "run", str(tmp_path / "mini.yaml"), "export.stages=none"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    checkpoint = made.output / "03-compressed" / "checkpoint" / "progress.json"
+    checkpoint = made.output / "03-compressed" / "checkpoint" / "step-00000001" / "progress.json"
     while not checkpoint.is_file() and process.poll() is None:
         time.sleep(0.02)
     process.kill()

@@ -1,0 +1,201 @@
+"""A campaign against resuming: kills at random instants over all stages, full disks, a lost process, a truncated shard.
+
+    python benchmarks/kill_and_resume.py [--kills 20] [--steps 10] [--seed 0] [--out FILE]
+
+One run in two processes is left alone; another is killed (SIGKILL of all its processes) and started again by the same
+command until it has been killed so often, and then left to end. Both must end with the same weights, bit by bit. The faults
+that follow must each be told in one line, and after the cause is removed the same command must end with the same weights.
+Full disks need a small file system of their own (tmpfs, by root or in a user namespace); without one they are not tried,
+and the result says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.latency.machine import describe
+from benchmarks.resume.bed import child_kill, kill, launch, place_of, ranks_of, weights_of, write_config
+
+START_S = 9.0  # a launch imports for so long, about; before, there is nothing to interrupt
+DISK_MB = 160
+
+
+def finish(config: Path, *more: str, command: str = "run") -> tuple[int, str]:
+    """Run to the end; exit code and everything said."""
+    process = launch(config, *more, command=command)
+    said, _ = process.communicate()
+    return process.returncode, said
+
+
+def told(said: str, word: str) -> list[str]:
+    """Lines of the product that hold a word; the launcher's own report of an exit code is left out."""
+    return [line for line in said.splitlines() if word in line and not line.startswith(("W1", "E1", "["))]
+
+
+def kills(config: Path, count: int, life_s: float, rng: random.Random) -> list[dict[str, Any]]:
+    """Start, kill at a random instant, start again, until a run was killed so often; where each was."""
+    run, noted = config.parent / "run", []
+    while len(noted) < count:
+        process = launch(config)
+        after = START_S + rng.random() * life_s
+        try:
+            said, _ = process.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            kill(process)
+            noted.append({"after_s": round(after, 2), "in": place_of(run)})
+            print(f"kill {len(noted)}: after {after:.1f} s in {noted[-1]['in']}", flush=True)
+            continue
+        if process.returncode != 0:
+            raise SystemExit(f"the run ended by itself:\n{said[-3000:]}")
+        shutil.rmtree(run)  # done before it was killed often enough: from the beginning again
+        print("done before the kill; again from the beginning", flush=True)
+    return noted
+
+
+def lost_process(config: Path) -> dict[str, Any]:
+    """SIGKILL of the second process alone, in the middle of training: the first must end, with one line."""
+    process = launch(config)
+    run = config.parent / "run"
+    while not list(run.glob("01-*/checkpoint/step-*")):
+        time.sleep(0.2)
+        if process.poll() is not None:
+            raise SystemExit(process.communicate()[0][-3000:])
+    child_kill(ranks_of(process.pid)[-1])
+    started = time.perf_counter()
+    said, _ = process.communicate(timeout=120)
+    lines = told(said, "another process of this run has ended")
+    return {"ended_after_s": round(time.perf_counter() - started, 1), "lines": lines, "exit": process.returncode}
+
+
+def truncated(pattern: str, word: str) -> Callable[[Path], dict[str, Any]]:
+    """Cut the newest file of a pattern in the run's folder, see what is said, and put it back."""
+
+    def attempt(config: Path) -> dict[str, Any]:
+        file = sorted((config.parent / "run").glob(pattern))[-1]
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        code, said = finish(config)
+        file.write_bytes(whole)
+        return {"file": file.name, "lines": told(said, word), "exit": code}
+
+    return attempt
+
+
+def stopped_in(config: Path, pattern: str) -> None:
+    """Run until a pattern is found in the run's folder, and kill."""
+    process = launch(config)
+    while not list((config.parent / "run").glob(pattern)):
+        time.sleep(0.05)
+        if process.poll() is not None:
+            raise SystemExit(process.communicate()[0][-3000:])
+    kill(process)
+
+
+def full_disk(config: Path, keep_kb: int, command: str = "run") -> dict[str, Any]:
+    """Fill the disk of the run but for a little, see what is said, and free it again."""
+    filler = config.parent / "filler"
+    free = shutil.disk_usage(config.parent).free
+    filler.write_bytes(bytes(max(0, free - keep_kb * 1024)))
+    code, said = finish(config, command=command)
+    filler.unlink()
+    lines = [line for line in said.splitlines() if "disk is full" in line or "free some space" in line]
+    return {"free_kb": keep_kb, "lines": lines, "exit": code}
+
+
+def small_disk(folder: Path) -> bool:
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    return made.returncode == 0
+
+
+def on_a_full_disk(work: Path, steps: int, expected: dict[str, str]) -> Any:
+    disk = work / "disk"
+    if not small_disk(disk):
+        return "not tried: a small file system cannot be mounted here"
+    try:
+        config = write_config(disk, steps)
+        result: dict[str, Any] = {"cache": full_disk(config, 30, "cache")}
+        stopped_in(config, "03-*/checkpoint/step-*")
+        result["checkpoint"] = full_disk(config, 300)
+        stopped_in(config, "06-*/checkpoint/step-*")
+        result["second checkpoint"] = full_disk(config, 600)
+        code, _ = finish(config)
+        for file in (disk / "run" / "06-funnels").glob("samples.mp4"):
+            file.unlink()
+        (disk / "run" / "06-funnels" / "metrics.json").unlink()
+        (disk / "run" / "results.json").unlink()
+        result["sample"] = full_disk(config, 4)
+        code, said = finish(config)
+        result["ends"] = {"exit": code, "identical": weights_of(disk / "run") == expected}
+        return result
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--life", type=float, default=12.0, help="seconds after the start in which a kill comes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory(prefix="mobilevd-campaign-") as folder:
+        work = Path(folder)
+        started = time.perf_counter()
+        alone = write_config(_made(work / "alone"), arguments.steps)
+        code, said = finish(alone)
+        if code != 0:
+            raise SystemExit(said[-3000:])
+        expected = weights_of(alone.parent / "run")
+        print(f"left alone: {time.perf_counter() - started:.0f} s, {len(expected)} files of weights", flush=True)
+        killed = write_config(_made(work / "killed"), arguments.steps)
+        noted = kills(killed, arguments.kills, arguments.life, rng)
+        code, said = finish(killed)
+        identical = weights_of(killed.parent / "run") == expected
+        print(f"killed {len(noted)} times: identical {identical}", flush=True)
+        faults: dict[str, Any] = {}
+        faulty = write_config(_made(work / "faulty"), arguments.steps)
+        faults["a process is killed"] = lost_process(faulty)
+        faults["a shard of a checkpoint is truncated"] = truncated(
+            "01-*/checkpoint/step-*/shard-*.safetensors", "broken checkpoint"
+        )(faulty)
+        faults["a shard of encoded clips is truncated"] = truncated("data/clips/*/shard-*", "shard")(faulty)
+        code, _ = finish(faulty)
+        faults["ends"] = {"exit": code, "identical": weights_of(faulty.parent / "run") == expected}
+        faults["a full disk"] = on_a_full_disk(work, arguments.steps, expected)
+    result = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe(),
+        "versions": {tool: version(tool) for tool in ("torch", "accelerate", "mobilevd")},
+        "settings": {"kills": arguments.kills, "steps": arguments.steps, "seed": arguments.seed, "processes": 2},
+        "kills": noted,
+        "identical_after_kills": identical,
+        "faults": faults,
+    }
+    print(json.dumps({k: v for k, v in result.items() if k != "kills"}, indent=2))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the campaign of kills and faults is made of."""
