@@ -66,7 +66,7 @@ def _fetch(url: str, file: Path) -> None:
             with filesystem.open(path, "rb") as source, open(temporary, "wb") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)
         except FileNotFoundError:
-            raise UserError(f"{_shown(url)}: no such shard") from None
+            raise UserError(f"{_shown(url)}: no such shard, or its server cannot be reached") from None
         except Exception as error:  # every protocol has exceptions of its own
             if isinstance(error, OSError) and error.filename in (str(temporary), None) and error.errno is not None:
                 raise  # this disk's: `atomic_file` has the clearer message
