@@ -18,7 +18,7 @@ from mobilevd.errors import UserError
 from tests.source import ROOT
 from tests.training.data.numbered import write_numbered
 from training.data.clips import ClipIndex
-from training.data.index import build
+from training.data.index import build, look
 from training.data.index.build import Index, build_index, read_index
 from training.data.index.choose import Filters, choose_clips
 from training.data.index.index_file import add_choice, opened_index, write_source
@@ -234,3 +234,12 @@ def test_many_clips_take_little_memory(tmp_path):
     tracemalloc.stop()
     assert len(clips.clips) == 10_000 and clips.clips[-1].video == videos[-1]
     assert bytes_now / 10_000 < 1000 and peak / 10_000 < 1000
+
+
+def test_clips_of_long_videos_are_read_again_with_the_same_result(tmp_path, monkeypatch):
+    write_numbered(tmp_path / "v.mp4", 60, 10)
+    both = []
+    for kept_bytes in (1 << 20, 5):
+        monkeypatch.setattr(look, "KEPT_BYTES", kept_bytes)
+        both.append(built(tmp_path, tmp_path / f"{kept_bytes}.sqlite", shots="pyscenedetect"))
+    assert both[0].clips and both[0] == both[1]
