@@ -37,12 +37,12 @@ def look_at(
             known = VideoFacts(head_of(video))
             known, kept = _facts(video, detection, known.head_sha256)
         return known, _clips(video, known, settings, kept)
+    except ImportError:
+        raise  # no fault of the file
     except Exception as error:  # a file from anywhere: FFmpeg, PIL and numpy have their own ways to say no
-        told = (
-            str(error)
-            if isinstance(error, VideoError)
-            else f"{video}: cannot be read ({type(error).__name__}: {error})"
-        )
+        told = str(error)
+        if not isinstance(error, VideoError):
+            told = f"{video}: cannot be read ({type(error).__name__}: {error})"
         if known is None or not known.num_frames:
             return VideoFacts(known.head_sha256 if known else "", error=told), VideoClips([])
         return known, VideoClips([], told)
@@ -88,6 +88,7 @@ def _used_frames(video: Video, frames: Iterator[Timed]) -> Iterator[Timed]:
 def _shots(
     video: Video, info: VideoInfo, frames: Iterable[Timed], detection: Detection
 ) -> tuple[list[Shot], list[Shown] | None]:
+    """Shots of the frames, and the small frames. VideoError if far fewer can be decoded than the header promises."""
     detector = open_detector(detection)
     kept: list[Shown] | None = []
     times: list[float] = []
