@@ -16,6 +16,7 @@ from training.data.index.rows import ClipSettings
 from training.data.sources.lists import listed_names
 from training.data.sources.missing import first_few
 from training.data.sources.source import open_source
+from training.data.sources.urls import is_url, shown_url
 from training.data.split import recorded_split
 from training.data.videos import Video
 
@@ -41,7 +42,7 @@ def index_videos(
         title: names the videos in messages.
         shots: in place of `data.shots`.
     """
-    data = config.data
+    data, title = config.data, shown_place(title)
     settings = ClipSettings(data.num_frames, data.fps, data.clips_per_video, config.seed)
     file = config.output / "data" / f"index-{part}.sqlite"
     if join_processes().is_main_process:
@@ -56,9 +57,14 @@ def index_videos(
     return index, clips
 
 
+def shown_place(place: str) -> str:
+    """A source as messages name it."""
+    return shown_url(place) if is_url(place) else place
+
+
 def find_videos(config: RunConfig, place: str, display: Display) -> list[Video]:
     """The videos of a source; shards at a URL are fetched into the run's folder."""
-    with display.bar(f"looking for videos in {place}") as bar:
+    with display.bar(f"looking for videos in {shown_place(place)}") as bar:
         return open_source(place, cache=config.output / "data" / "shards", progress=bar.update)
 
 

@@ -1,9 +1,10 @@
-"""What one video holds: its length, rate and shape, its shots, and what its clips look like. Each is decoded once."""
+"""What one video holds: its length, rate and shape, its shots, and what its clips look like; short ones decoded once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -13,15 +14,15 @@ from training.data.clips import Shot, clip_starts
 from training.data.index.detection import Detection
 from training.data.index.rows import ClipSettings, MeasuredClip, VideoClips, VideoFacts
 from training.data.index.shots import open_detector
-from training.data.index.small_frames import measured_frame, shown_aspect, small_frame
+from training.data.index.small_frames import measured, measured_frame, shown_aspect, small_frame
 from training.data.motion import brightness_of, motion_of
 from training.data.video import SEEK_MARGIN_S, Shown, conversion_errors, nearest, pixel_aspect, read_frames, undamaged
 from training.data.video_stream import DamagedVideo, Timed, VideoError, VideoInfo, decode, is_indexed, opened, probe
 from training.data.videos import Video
 
 HEAD_BYTES = 1 << 20
-KEPT_FRAMES = 6000
-"""Frames kept at the size at which motion is measured (41 MB); clips of longer videos are read again."""
+KEPT_BYTES = 64 << 20
+"""Of small frames, about 100 s of 25 a second; clips of longer videos are read again."""
 LOST_SHARE, LOST_S = 0.1, 0.5
 """A video of which more than this cannot be decoded was cut off; headers are wrong by less."""
 
@@ -36,12 +37,12 @@ def look_at(
             known = VideoFacts(head_of(video))
             known, kept = _facts(video, detection, known.head_sha256)
         return known, _clips(video, known, settings, kept)
+    except ImportError:
+        raise  # no fault of the file
     except Exception as error:  # a file from anywhere: FFmpeg, PIL and numpy have their own ways to say no
-        told = (
-            str(error)
-            if isinstance(error, VideoError)
-            else f"{video}: cannot be read ({type(error).__name__}: {error})"
-        )
+        told = str(error)
+        if not isinstance(error, VideoError):
+            told = f"{video}: cannot be read ({type(error).__name__}: {error})"
         if known is None or not known.num_frames:
             return VideoFacts(known.head_sha256 if known else "", error=told), VideoClips([])
         return known, VideoClips([], told)
@@ -56,7 +57,7 @@ def head_of(video: Video) -> str:
 
 
 def _facts(video: Video, detection: Detection, head: str) -> tuple[VideoFacts, list[Shown] | None]:
-    """Facts, and all frames of the part that is used where they are few enough to be kept."""
+    """Facts, and all small frames of the part that is used where they are few enough to be kept."""
     info = probe(video)
     with conversion_errors(video), opened(video, threads=1) as (container, stream):
         aspect_of_pixels = pixel_aspect(stream)
@@ -71,7 +72,7 @@ def _facts(video: Video, detection: Detection, head: str) -> tuple[VideoFacts, l
             end_s = info.duration_s if video.end_s is None else min(video.end_s, info.duration_s)
             shots, kept = [(first.time_s, max(first.time_s, end_s - 1 / info.fps))], None
         else:
-            shots, kept = _shots(video, info, chain([first], used), detection, aspect_of_pixels)
+            shots, kept = _shots(video, info, chain([first], used), detection)
     return VideoFacts(head, info.num_frames, info.fps, info.duration_s, info.width, info.height, aspect, shots), kept
 
 
@@ -85,8 +86,9 @@ def _used_frames(video: Video, frames: Iterator[Timed]) -> Iterator[Timed]:
 
 
 def _shots(
-    video: Video, info: VideoInfo, frames: Iterable[Timed], detection: Detection, aspect_of_pixels: float
+    video: Video, info: VideoInfo, frames: Iterable[Timed], detection: Detection
 ) -> tuple[list[Shot], list[Shown] | None]:
+    """Shots of the frames, and the small frames. VideoError if far fewer can be decoded than the header promises."""
     detector = open_detector(detection)
     kept: list[Shown] | None = []
     times: list[float] = []
@@ -94,9 +96,8 @@ def _shots(
     for timed in frames:
         small = small_frame(timed.frame)
         if kept is not None:
-            picture = measured_frame(timed.frame, aspect_of_pixels, small)
-            kept.append(Shown(timed.time_s, timed.duration_s, timed.damaged, picture))
-            if len(kept) > KEPT_FRAMES:
+            kept.append(Shown(timed.time_s, timed.duration_s, timed.damaged, small))
+            if len(kept) * small.nbytes > KEPT_BYTES:
                 kept = None
         height, width = size = size or small.shape[:2]
         if small.shape[:2] != size:  # streams may change their size
@@ -127,15 +128,17 @@ def _clips(video: Video, facts: VideoFacts, settings: ClipSettings, kept: Sequen
         frames = f"{facts.duration_s:.2f} s ({facts.num_frames} frames)"
         part = f", of which {longest_s:.2f} s are used" if video.whole_name != video.name else ""
         return VideoClips([], f"{video}: too short: {frames}{part} {needed}")
-    return VideoClips([_measured(video, settings, start_s, kept) for start_s in starts])
+    return VideoClips([_measured(video, facts.aspect, settings, start_s, kept) for start_s in starts])
 
 
-def _measured(video: Video, settings: ClipSettings, start_s: float, kept: Sequence[Shown] | None) -> MeasuredClip:
+def _measured(
+    video: Video, aspect: float, settings: ClipSettings, start_s: float, kept: Sequence[Shown] | None
+) -> MeasuredClip:
     """Raises VideoError if the video ends too early; a clip with damaged frames is told: elsewhere all may be well."""
     times = [start_s + k / settings.fps for k in range(settings.num_frames)]
     try:
         if kept is not None:
-            chosen, end_s = nearest(kept, times, lambda shown: shown)
+            chosen, end_s = nearest(kept, times, lambda shown: replace(shown, picture=measured(shown.picture, aspect)))
             if len(chosen) < len(times):
                 raise VideoError(f"{video}: too short or cut off: what can be decoded ends at {end_s:.2f} s")
             frames = undamaged(video, chosen)

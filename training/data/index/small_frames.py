@@ -21,13 +21,14 @@ def small_frame(frame: av.VideoFrame) -> np.ndarray:
     return turned(to_rgb(frame, size), turn_of(frame))
 
 
-def measured_frame(frame: av.VideoFrame, pixel_aspect: float, small: np.ndarray | None = None) -> np.ndarray:
-    """The centre of the picture at the size at which motion is measured: uint8 (HEIGHT, WIDTH, 3).
+def measured_frame(frame: av.VideoFrame, pixel_aspect: float) -> np.ndarray:
+    """The centre of the picture at the size at which motion is measured: uint8 (HEIGHT, WIDTH, 3)."""
+    return measured(small_frame(frame), shown_aspect(frame, pixel_aspect))
 
-    `small` is the frame's `small_frame`, if that is there already.
-    """
-    small = small_frame(frame) if small is None else small
-    return fitted(small, HEIGHT, WIDTH, shown_aspect(frame, pixel_aspect) / (small.shape[1] / small.shape[0]))
+
+def measured(small: np.ndarray, aspect: float) -> np.ndarray:
+    """`measured_frame` of a `small_frame` that is shown with this width / height."""
+    return fitted(small, HEIGHT, WIDTH, aspect / (small.shape[1] / small.shape[0]))
 
 
 def shown_aspect(frame: av.VideoFrame, pixel_aspect: float) -> float:

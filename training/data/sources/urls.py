@@ -34,8 +34,8 @@ def fetch_shards(
     names = names_below([urlsplit(url).path for url in urls])
     for number, (url, name) in enumerate(zip(urls, names, strict=True)):
         if not urlsplit(url).path.lower().endswith(SHARD_SUFFIX):
-            raise UserError(f"{_shown(url)}: videos at a URL are read from {SHARD_SUFFIX} shards; give their names")
-        folder, _, file_name = _shown(url).rpartition("/")
+            raise UserError(f"{shown_url(url)}: videos at a URL are read from {SHARD_SUFFIX} shards; give their names")
+        folder, _, file_name = shown_url(url).rpartition("/")
         file = cache / hashlib.sha256(folder.encode()).hexdigest()[:12] / file_name
         if not file.is_file():
             _fetch(url, file)
@@ -45,7 +45,7 @@ def fetch_shards(
     return shards
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """The URL without what might be a secret: user and password, and the query, where signatures stand."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -58,7 +58,7 @@ def _fetch(url: str, file: Path) -> None:
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:  # the package of the protocol is missing, or nobody knows it
         raise UserError(
-            f"{_shown(url)}: {error} (fsspec's packages: pip install 's3fs', 'gcsfs', 'fsspec[http]')"
+            f"{shown_url(url)}: {error} (fsspec's packages: pip install 's3fs', 'gcsfs', 'fsspec[http]')"
         ) from None
     with atomic_file(file) as temporary:
         try:
@@ -66,11 +66,11 @@ def _fetch(url: str, file: Path) -> None:
             with filesystem.open(path, "rb") as source, open(temporary, "wb") as target:
                 shutil.copyfileobj(source, target, PIECE_BYTES)
         except FileNotFoundError:
-            raise UserError(f"{_shown(url)}: no such shard") from None
+            raise UserError(f"{shown_url(url)}: no such shard, or its server cannot be reached") from None
         except Exception as error:  # every protocol has exceptions of its own
             if isinstance(error, OSError) and error.filename in (str(temporary), None) and error.errno is not None:
                 raise  # this disk's: `atomic_file` has the clearer message
-            raise UserError(f"{_shown(url)}: cannot be fetched ({type(error).__name__}: {error})") from None
+            raise UserError(f"{shown_url(url)}: cannot be fetched ({type(error).__name__}: {error})") from None
         got = temporary.stat().st_size
         if expected is not None and got != expected:
-            raise UserError(f"{_shown(url)}: {got} of {expected} bytes came; give the same command again")
+            raise UserError(f"{shown_url(url)}: {got} of {expected} bytes came; give the same command again")

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from mobilevd.errors import UserError
 from tests.source import ROOT
 from tests.training.data.numbered import write_numbered
 from training.data.clips import ClipIndex
-from training.data.index import build
-from training.data.index.build import build_index, read_index
+from training.data.index import build, look
+from training.data.index.build import Index, build_index, read_index
 from training.data.index.choose import Filters, choose_clips
-from training.data.index.index_file import opened_index
+from training.data.index.index_file import add_choice, opened_index, write_source
+from training.data.index.index_file import write_video as write_video_row
 from training.data.index.look import head_of
-from training.data.index.rows import ClipSettings
+from training.data.index.rows import ClipSettings, MeasuredClip, VideoClips, VideoFacts
 from training.data.sources.source import open_source
 from training.data.video import write_video
 from training.data.videos import Video
@@ -131,7 +133,7 @@ def test_parts_of_videos_bound_clips(tmp_path):
 def test_a_killed_build_goes_on(folder, tmp_path):
     """SIGKILL in the middle: what was committed stays, no process is left, and the next build does the rest."""
     first = (folder / "0.mp4").read_bytes()
-    for number in range(400):
+    for number in range(200):
         (folder / f"more-{number}.mp4").write_bytes(first)
     code = (
         "import sys; from pathlib import Path; from training.data.index import build\n"
@@ -164,7 +166,7 @@ def test_a_killed_build_goes_on(folder, tmp_path):
         read_index(file, SETTINGS)
     with_rest: list[tuple[int, int]] = []
     index = built(folder, file, progress=lambda *done: with_rest.append(done))
-    assert with_rest[0] == (rows + 1, 400 + COUNT) and len(index.clips) == 408
+    assert with_rest[0] == (rows + 1, 200 + COUNT) and len(index.clips) == 208
     gone_by = time.monotonic() + 20
     while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < gone_by:
         time.sleep(0.05)
@@ -213,3 +215,31 @@ def test_files_that_are_no_index(folder, tmp_path):
         built(folder, file)
     with pytest.raises(UserError, match="gone.sqlite: the index of videos cannot be used"):
         read_index(tmp_path / "gone.sqlite", SETTINGS)
+
+
+def test_many_clips_take_little_memory(tmp_path):
+    """Below 1000 bytes a clip: 200 000 of them below 200 MB."""
+    videos = [Video(f"part-{n % 10}/{n:016x}.mp4", Path(f"/videos/part-{n % 10}/{n:016x}.mp4")) for n in range(5000)]
+    facts, two = VideoFacts("0" * 64, 240, 24.0, 10.0, 1280, 720, 1.8, [(0.0, 9.9)]), ClipSettings(14, 7, 2)
+    with opened_index(tmp_path / "i.sqlite", write=True) as database:
+        choice = add_choice(database, str(two))
+        for n, video in enumerate(videos):
+            clips = [MeasuredClip(n / 7 + k, n / 1e6, k / 3, 0.5) for k in range(2)]
+            write_video_row(database, video.name, "x", facts, choice, VideoClips(clips))
+        write_source(database, videos)
+        database.commit()
+    tracemalloc.start()
+    clips = choose_clips(Index(tmp_path / "i.sqlite", two, ""), Filters())
+    bytes_now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(clips.clips) == 10_000 and clips.clips[-1].video == videos[-1]
+    assert bytes_now / 10_000 < 1000 and peak / 10_000 < 1000
+
+
+def test_clips_of_long_videos_are_read_again_with_the_same_result(tmp_path, monkeypatch):
+    write_numbered(tmp_path / "v.mp4", 60, 10)
+    both = []
+    for kept_bytes in (1 << 20, 5):
+        monkeypatch.setattr(look, "KEPT_BYTES", kept_bytes)
+        both.append(built(tmp_path, tmp_path / f"{kept_bytes}.sqlite", shots="pyscenedetect"))
+    assert both[0].clips and both[0] == both[1]

@@ -228,7 +228,7 @@ def test_shards_at_a_url_are_fetched_once_and_whole(videos, tmp_path, monkeypatc
     assert read_number(read_clip(source[1], 1, 10, 0.7, 32, 64)[0]) == 7
     remote.rm("/bucket-a", recursive=True)
     assert open_source(url, cache=cache) == source  # from the cache
-    with pytest.raises(UserError, match="^memory://bucket-a/s-2.tar: no such shard$"):
+    with pytest.raises(UserError, match="^memory://bucket-a/s-2.tar: no such shard, or its server"):
         open_source("memory://bucket-a/s-{0..2}.tar", cache=cache)
     assert not [file for file in cache.rglob("*") if file.is_file() and file.suffix != ".tar"]
     remote.pipe_file("/bucket-a/s-3.tar", b"0" * 5000)
@@ -243,7 +243,7 @@ def test_shards_at_a_url_are_fetched_once_and_whole(videos, tmp_path, monkeypatc
     [
         ("nosuch://a/b.tar", "nosuch://a/b.tar: .*nosuch"),
         ("memory://a/b.mp4", "memory://a/b.mp4: videos at a URL are read from .tar shards"),
-        ("memory://me:secret@a/b.tar?signature=secret", "^memory://a/b.tar: no such shard$"),
+        ("memory://me:secret@a/b.tar?signature=secret", "^memory://a/b.tar: no such shard, or"),
     ],
 )
 def test_bad_urls(tmp_path, url, text):
