@@ -136,9 +136,10 @@ def write_sources(folder: Path) -> None:
     base = torch.nn.functional.interpolate(torch.from_numpy(large).permute(2, 0, 1)[None], (720, 2560), mode="bilinear")
     still = base[0].permute(1, 2, 0).numpy()
     for number in range(VIDEOS):
-        grain = rng.normal(0, 6, (720, 1280, 3))
-        frames = [still[:, (number * 50 + 4 * k) : (number * 50 + 4 * k) + 1280] + grain for k in range(SOURCE_FRAMES)]
-        write_video(folder / f"{number}.mp4", np.clip(frames, 0, 255).astype(np.uint8), SOURCE_FPS)
+        grain = rng.normal(0, 6, (720, 1280, 3)).astype(np.float32)
+        lefts = [number * 50 + 4 * k for k in range(SOURCE_FRAMES)]
+        frames = [np.clip(still[:, left : left + 1280] + grain, 0, 255).astype(np.uint8) for left in lefts]
+        write_video(folder / f"{number}.mp4", np.stack(frames), SOURCE_FPS)
 
 
 def main() -> None:

@@ -73,7 +73,16 @@ def clip_from_bytes(data: bytes, schema: pa.Schema, shown: str) -> StoredClip:
         latents = cast(Any, batch.column(1)).to_numpy_ndarray()[0]
         embedding = cast(Any, batch.column(2)).flatten().to_numpy(zero_copy_only=True)
         frame = uncompressed(batch.column(4)[0].as_py())
-    except (pa.ArrowException, EOFError, OSError, ValueError, IndexError, TypeError, AttributeError, SyntaxError) as error:
+    except (
+        pa.ArrowException,
+        EOFError,
+        OSError,
+        ValueError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        SyntaxError,
+    ) as error:
         # SyntaxError: PIL's for a broken picture
         told = " ".join(str(error).split())[:200]
         raise UserError(f"{shown}: damaged ({told}); `mobilevd cache` makes it again") from None
