@@ -2,7 +2,7 @@
 
     python benchmarks/encode_clips.py [--clips 48] [--repeats 3]
 
-Videos of 1280x720 are decoded, as real ones are. Codecs: the tiny one at 64x128, and one of SVD's form (VAE with temporal
+Videos of 640x360 are decoded, as real ones are. Codecs: the tiny one at 64x128, and one of SVD's form (VAE with temporal
 decoder and CLIP, small and random) at 128x256. The ways, interleaved, each in processes of its own, timed without imports:
 
 - serial: decode, then encode, in turn, in one process with torch's threads on all cores: what `mobilevd cache` did before.
@@ -133,12 +133,12 @@ def write_sources(folder: Path) -> None:
     """Videos of moving noise on large shapes: as hard to decode as a camera's."""
     rng = np.random.default_rng(0)
     large = rng.integers(0, 256, (18, 64, 3)).astype(np.float32)
-    base = torch.nn.functional.interpolate(torch.from_numpy(large).permute(2, 0, 1)[None], (720, 2560), mode="bilinear")
+    base = torch.nn.functional.interpolate(torch.from_numpy(large).permute(2, 0, 1)[None], (360, 1280), mode="bilinear")
     still = base[0].permute(1, 2, 0).numpy()
     for number in range(VIDEOS):
-        grain = rng.normal(0, 6, (720, 1280, 3)).astype(np.float32)
-        lefts = [number * 50 + 4 * k for k in range(SOURCE_FRAMES)]
-        frames = [np.clip(still[:, left : left + 1280] + grain, 0, 255).astype(np.uint8) for left in lefts]
+        grain = rng.normal(0, 6, (360, 640, 3)).astype(np.float32)
+        lefts = [number * 40 + 4 * k for k in range(SOURCE_FRAMES)]
+        frames = [np.clip(still[:, left : left + 640] + grain, 0, 255).astype(np.uint8) for left in lefts]
         write_video(folder / f"{number}.mp4", np.stack(frames), SOURCE_FPS)
 
 
@@ -175,7 +175,7 @@ def main() -> None:
         "load_after": list(os.getloadavg()),
         "torch": torch.__version__,
         "clips": arguments.clips,
-        "source": f"{VIDEOS} videos of 1280x720, {SOURCE_FRAMES} frames",
+        "source": f"{VIDEOS} videos of 640x360, {SOURCE_FRAMES} frames",
         "codecs": figures,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
