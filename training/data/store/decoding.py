@@ -29,6 +29,8 @@ WINDOW_BYTES = 256 << 20
 """Decoded frames that may wait to be encoded."""
 JOBS_PER_WORKER = 16
 """Clips that a worker should have to do: for fewer it is not worth its start."""
+MOST_WORKERS = 8
+"""Unless more are asked for: one takes about 100 MB while it decodes."""
 PARENT_POLL_S = 2.0
 
 
@@ -83,9 +85,9 @@ def decode(job: DecodeJob) -> Decoded:
 
 
 def default_workers() -> int:
-    """One worker per core that this process may use, shared with the other processes of the launcher on this machine."""
+    """One worker per core that this process may use, shared with the launcher's other processes here; 8 at the most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return min(MOST_WORKERS, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class Decoder:

@@ -63,17 +63,13 @@ def find_plan(place: Place, clips: ClipSet, codec: Codec, settings: WriteSetting
     """Look at what is there; a store of something else is removed if `settings.renew`, else refused."""
     key = key_of(clips, codec)
     manifest = read_manifest(place)
-    names = place.names()
     if manifest is not None and (different := difference(manifest.key, key)):
         if not settings.renew:
             raise UserError(f"{place.shown()}: its clips were encoded {different}; give another data.cache")
-        for name in sorted(names, reverse=True):  # the manifest last of all: until then the rest is known as ours
-            if OURS.fullmatch(name) and name != MANIFEST:
-                place.remove(name)
-        place.remove(MANIFEST)
-        manifest, names = None, place.names()
+        _remove(place)
+        manifest = None
     if manifest is None:
-        if names:
+        if names := place.names():
             raise UserError(f"{place.shown()}: is not empty ({names[0]}, ...) and {NOT_OURS}")
         device = device_of(codec)
         precision = settings.precision or default_precision(device)
@@ -81,6 +77,7 @@ def find_plan(place: Place, clips: ClipSet, codec: Codec, settings: WriteSetting
     if manifest.shards is not None:
         records = manifest.shards
     else:
+        names = set(place.names())
         numbers = (number for number in range(manifest.shard_count) if record_file(number) in names)
         records = [record for number in numbers if (record := _record(place, number)) is not None]
     finished, lines = [], []
@@ -92,6 +89,14 @@ def find_plan(place: Place, clips: ClipSet, codec: Codec, settings: WriteSetting
             state = "is missing" if size is None else f"has {size} bytes, not the {record.bytes} that were written"
             lines.append(f"{place.shown(record.file)}: {state}; it is made again")
     return Plan(manifest, finished, lines)
+
+
+def _remove(place: Place) -> None:
+    """Remove a store, the manifest last of all: until then the rest is known as ours."""
+    for name in place.names():
+        if OURS.fullmatch(name) and name != MANIFEST:
+            place.remove(name)
+    place.remove(MANIFEST)
 
 
 def bytes_to_write(plan: Plan, clips: ClipSet, codec: Codec) -> int:

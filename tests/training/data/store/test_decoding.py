@@ -80,7 +80,8 @@ from training.data.store.decoding import DecodeJob, Decoder
 from training.data.videos import Video
 if __name__ == "__main__":
     job = DecodeJob(Video("gone", Path("gone")), 0.0, 2, 10, 32, 64)
-    next(Decoder(1, 100).stream([job] * 10))
+    decoder = Decoder(1, 100)
+    decoder.submit(job).result()
     print("decoding", flush=True)
     time.sleep(100)
 """
@@ -92,8 +93,9 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == "decoding\n"
-        workers = psutil.Process(parent.pid).children(recursive=True)
-        assert workers
+        children = psutil.Process(parent.pid).children(recursive=True)
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 1
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     deadline = time.monotonic() + 30

@@ -120,7 +120,7 @@ def test_each_encodes_its_share_and_the_content_is_that_of_one(launched: Path) -
 
 def test_more_processes_go_on_where_one_stopped(launched: Path) -> None:
     encoded = [int(line.split()[0]) for line in said(launched, "begun")]
-    assert sum(encoded) == 7 - 2 and min(encoded) > 0
+    assert sum(encoded) == 7 - 4 and min(encoded) > 0  # two shards were whole
     assert content(launched / "begun") == content(launched / "alone")
 
 
