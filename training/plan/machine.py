@@ -57,9 +57,7 @@ def machine_of(hardware: HardwareSettings, processes: int = 1) -> Machine:
     memory = int(hardware.memory_gb * GIB) if hardware.memory_gb is not None else None
     if hardware.gpu is not None:
         kind = gpu_named(hardware.gpu)
-        return Machine(
-            kind.name, True, count, memory or int(kind.memory_gb * USABLE * GIB), kind, hardware.tflops
-        )
+        return Machine(kind.name, True, count, memory or int(kind.memory_gb * USABLE * GIB), kind, hardware.tflops)
     import torch
 
     if torch.cuda.is_available():

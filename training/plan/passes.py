@@ -95,7 +95,15 @@ def count_stage(
     """Count a stage's weights and passes of `micro_batch` clips; what was counted before is remembered."""
     settings = planned.stage.training
     seen = settings.model_dump(
-        include={"mixed_precision", "frozen_precision", "gradient_checkpointing", "train", "lora_rank", "parallel", "ema_decay"}
+        include={
+            "mixed_precision",
+            "frozen_precision",
+            "gradient_checkpointing",
+            "train",
+            "lora_rank",
+            "parallel",
+            "ema_decay",
+        }
     )
     models = planned.trained, planned.multi_step, planned.teacher
     key = key_of(seen, models, planned.clip, planned.stage.objective, diffusion, embedding_dim, micro_batch, gpu)

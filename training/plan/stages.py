@@ -107,4 +107,3 @@ def key_of(*parts: Any) -> str:
         sort_keys=True,
         default=str,
     )
-
