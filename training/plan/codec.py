@@ -24,12 +24,14 @@ class CodecCost:
     Attributes:
         weights: bytes of its weights.
         passing: bytes at the peak of what training encodes: first frames, and clips where latents are computed.
+        condition_flops: operations of encoding the first frames.
         encode_flops: operations of encoding one clip and embedding its first frame.
         decode_flops: operations of embedding a first frame and decoding one clip.
     """
 
     weights: int
     passing: int
+    condition_flops: int
     encode_flops: int
     decode_flops: int
 
@@ -60,12 +62,13 @@ def count_codec(codec: Codec, clip: ClipSize, images: int, half: bool, gpu: bool
             return counted
 
         size = clip.height, clip.width
-        passing = run(made.encode_condition, images, 3, *size).peak
+        condition = run(made.encode_condition, images, 3, *size)
+        passing = condition.peak
         if clips:
             frames = run(made.encode, clip.frames, 3, *size)
             embedding = run(made.embed_image, 1, 3, *size).flops
             passing = max(passing, frames.peak)
             encode = frames.flops + embedding
             decode = run(made.decode, 1, clip.frames, codec.latent_channels, *latent).flops + embedding
-    _counted[key] = CodecCost(weight_bytes(made), passing, encode, decode)
+    _counted[key] = CodecCost(weight_bytes(made), passing, condition.flops, encode, decode)
     return _counted[key]

@@ -70,10 +70,8 @@ def _fitting(run: PlannedRun, planned: PlannedStage, machine: Machine) -> tuple[
         possible = [share.micro_batch]
     else:
         possible = [clips for clips in range(share.clips, 0, -1) if share.clips % clips == 0]
-        if stage_memory(run, planned, machine, 1).total > machine.memory_bytes:
-            return None  # before a larger one is counted
-    for clips in possible:
-        memory = stage_memory(run, planned, machine, clips)
+    for clips in possible:  # most often the first fits, and nothing else has to be counted
+        memory = stage_memory(run, planned, machine, clips, exact=clips == possible[0])
         if memory.total <= machine.memory_bytes:
             return clips, memory
     return None

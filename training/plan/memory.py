@@ -62,10 +62,12 @@ def check_stage(settings: TrainingSettings, machine: Machine) -> Share:
     return share_of(settings.batch_size, machine.processes, 0, settings.micro_batch_size)
 
 
-def stage_memory(run: PlannedRun, planned: PlannedStage, machine: Machine, micro_batch: int) -> Memory:
-    """Memory of a stage's training in one process, with `micro_batch` clips in a pass."""
+def stage_memory(
+    run: PlannedRun, planned: PlannedStage, machine: Machine, micro_batch: int, exact: bool = True
+) -> Memory:
+    """Memory of a stage's training in one process, with `micro_batch` clips in a pass; `exact` as in `cost_of`."""
     settings, clip = planned.stage.training, planned.clip
-    cost = cost_of(run, planned, micro_batch, machine.gpu)
+    cost = cost_of(run, planned, micro_batch, machine.gpu, exact)
     weights, sharded, processes = cost.weights, settings.parallel == "fsdp", machine.processes
     shards = processes if sharded else 1
     codec = count_codec(
@@ -96,14 +98,14 @@ def stage_memory(run: PlannedRun, planned: PlannedStage, machine: Machine, micro
     )
 
 
-def cost_of(run: PlannedRun, planned: PlannedStage, micro_batch: int, gpu: bool) -> StageCost:
-    """The cost for any micro-batch: counted for 1 and 2 clips, and on the straight line through them for more."""
+def cost_of(run: PlannedRun, planned: PlannedStage, micro_batch: int, gpu: bool, exact: bool = True) -> StageCost:
+    """The cost for a micro-batch: counted, or else on the straight line through what is counted for 1 and 2 clips."""
     arguments = run.config.diffusion, run.codec.embedding_dim, run.codec.spatial_factor
 
     def counted(clips: int) -> StageCost:
         return count_stage(planned, *arguments, clips, gpu)
 
-    if micro_batch <= 2:
+    if exact or micro_batch <= 2:
         return counted(micro_batch)
     one, two = counted(1), counted(2)
 
