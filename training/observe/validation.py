@@ -139,7 +139,7 @@ class StageValidator:
         return min(NUM_STEPS, self.settings.diffusion.num_steps)
 
     def _figures(self, clips: np.ndarray) -> dict[str, float]:
-        small = np.stack([resize_frames(clip, self.settings.height, self.settings.width) for clip in clips])
+        small = resize_frames(clips, self.settings.height, self.settings.width)
         summary = summarize(small, self.extractor, what="generated clips")
         distance, low, high = distance_interval(summary.features, self.reference.features)
         interval = {"distance": distance, "distance_low": low, "distance_high": high}
