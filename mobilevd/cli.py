@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,9 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
-            if not isinstance(error, ToldByAnother):
+            if isinstance(error, ToldByAnother):
+                time.sleep(1)  # the launcher ends the others with the first that ends: let the one that tells be first
+            else:
                 _complain(str(error))
             raise typer.Exit(USER_MISTAKE) from None
         except KeyboardInterrupt:

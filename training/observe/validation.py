@@ -112,7 +112,8 @@ class StageValidator:
 
     def _full_precision(self) -> torch.autocast:
         """Off with an autocast around the validation: the codec is not for half precision, and asks for none."""
-        return torch.autocast(self.processes.device.type, enabled=False)
+        device = self.processes.device or torch.device("cpu")
+        return torch.autocast(device.type, enabled=False)
 
     def _generate(self, unet: SpatioTemporalUNet) -> np.ndarray:
         """All clips, uint8 (N, T, H, W, 3), in every process.

@@ -31,7 +31,7 @@ def events(folder: Path) -> EventAccumulator:
     return accumulator
 
 
-def scalars(accumulator: EventAccumulator, name: str) -> dict[int, float]:
+def scalars(accumulator: EventAccumulator, name: str) -> dict[int, Any]:
     return {event.step: pytest.approx(event.value) for event in accumulator.Scalars(name)}
 
 
@@ -97,7 +97,11 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return Run()
 
     fake: Any = types.ModuleType("wandb")
-    fake.init, fake.Image, fake.Video = init, lambda file: Path(file).name, lambda file, format: (Path(file).name, format)
+    fake.init, fake.Image, fake.Video = (
+        init,
+        lambda file: Path(file).name,
+        lambda file, format: (Path(file).name, format),
+    )
     fake.config = types.SimpleNamespace(update=lambda values, allow_val_change: told.append(values))
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.setattr(module, "find_spec", lambda name: True)
