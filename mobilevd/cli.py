@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,12 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except (UserError, RunnerError) as error:
-            if not isinstance(error, ToldByAnother) and is_mine_to_tell(str(error)):
+            if isinstance(error, ToldByAnother):
+                time.sleep(1)  # the launcher ends the others with the first that ends: let the one that tells be first
+            elif is_mine_to_tell(str(error)):
                 _complain(str(error))
+            else:
+                time.sleep(1)
             raise typer.Exit(USER_MISTAKE) from None
         except KeyboardInterrupt:
             if is_mine_to_tell("stopped"):

@@ -30,13 +30,14 @@ def tensor_to_frames(frames: Tensor) -> np.ndarray:
 
 
 def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (..., H, W, 3) to another size: bilinear with antialiasing."""
+    """uint8 frames (H, W, 3), or clips of any number of leading axes, to another size: bilinear with antialiasing."""
     if frames.shape[-3:-1] == (height, width):
         return frames
-    leading = frames.shape[:-3]
+    if frames.ndim > 4:  # clip by clip: in float they take four times their memory
+        return np.stack([resize_frames(clip, height, width) for clip in frames])
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()
     small = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).reshape(*leading, height, width, 3).numpy()
+    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).reshape(*frames.shape[:-3], height, width, 3).numpy()
 
 
 def read_picture(path: Path, height: int, width: int) -> Tensor:

@@ -70,4 +70,5 @@ def animate(
     )
     with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision == "bf16"):
         latents = sample(torch.stack(noise).to(device), batch)
-    return tensor_to_frames(codec.decode(latents.float()))
+    decoded = codec.decode(latents.float())  # (N, T, 3, H, W)
+    return np.stack([tensor_to_frames(clip) for clip in decoded])  # one by one: rounding takes copies in float

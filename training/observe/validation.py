@@ -112,7 +112,8 @@ class StageValidator:
 
     def _full_precision(self) -> torch.autocast:
         """Off with an autocast around the validation: the codec is not for half precision, and asks for none."""
-        return torch.autocast(torch.device(self.processes.device or "cpu").type, enabled=False)
+        device = self.processes.device or torch.device("cpu")
+        return torch.autocast(device.type, enabled=False)
 
     def _generate(self, unet: SpatioTemporalUNet) -> np.ndarray:
         """All clips, uint8 (N, T, H, W, 3), in every process.
@@ -139,7 +140,7 @@ class StageValidator:
         return min(NUM_STEPS, self.settings.diffusion.num_steps)
 
     def _figures(self, clips: np.ndarray) -> dict[str, float]:
-        small = np.stack([resize_frames(clip, self.settings.height, self.settings.width) for clip in clips])
+        small = resize_frames(clips, self.settings.height, self.settings.width)
         summary = summarize(small, self.extractor, what="generated clips")
         distance, low, high = distance_interval(summary.features, self.reference.features)
         interval = {"distance": distance, "distance_low": low, "distance_high": high}

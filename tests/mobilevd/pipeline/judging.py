@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from rich.console import Console
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from eval.features import load_extractor
 from mobilevd.codecs import load_codec
@@ -75,8 +77,10 @@ def judge(config: RunConfig, processes: PartialState) -> dict[str, Any]:
     return {"result": result, "generated": generated, "real": real, "done": done, "reference": evaluator.reference}
 
 
-def validate(config: RunConfig, processes: PartialState, observers: Observers | None = None) -> dict[str, float]:
-    """The figures of a validation after step 10, of a model with gates."""
+def validate(
+    config: RunConfig, processes: PartialState, observers: Observers | None = None, sharded: bool = False
+) -> dict[str, float]:
+    """The figures of a validation after step 10, of a model with gates, in shards (FSDP2) or whole."""
     clips, codec, _ = prepared(config)
     entry = plan_entries(config, codec)[-1]
     torch.manual_seed(1)
@@ -86,6 +90,8 @@ def validate(config: RunConfig, processes: PartialState, observers: Observers | 
     display = Display(Console(quiet=True))
     validator = validator_of(config, entry, unet, clips, codec, display, processes, observers)
     assert isinstance(validator, StageValidator)
+    if sharded:
+        fully_shard(unet, mesh=init_device_mesh("cpu", (processes.num_processes,)))
     return validator(10, unet).figures
 
 

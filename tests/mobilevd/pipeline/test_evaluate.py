@@ -42,6 +42,7 @@ with state.main_process_first():
 seen = judge(config, state)
 found = {"result": seen["result"], "shown": seen["generated"].tolist(), "real": seen["real"].tolist(), "done": seen["done"]}
 found["validation"] = validate(config, state)
+found["sharded"] = validate(config, state, sharded=True)
 try:
     clips, codec, _ = prepared(config)
     Evaluator.of(config, Failing(state.process_index, 1), codec, clips, state)
@@ -211,6 +212,7 @@ def test_a_validation_writes_shows_and_tells(
     for found in two[1]:  # the same in two processes, of which one makes a batch once more
         for key in ("distance", "distance_low", "distance_high", "motion_ratio"):
             assert found["validation"][key] == figures[key], key
+            assert found["sharded"][key] == pytest.approx(figures[key], rel=1e-3), key
     video = "validation/step-000010.mp4"
     assert (two[0] / "run" / "01-pruned" / video).read_bytes() == (stage / video).read_bytes()
 
