@@ -23,6 +23,7 @@ from mobilevd.codecs.base import Codec
 from mobilevd.collective import from_first, together
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
+from mobilevd.config.training import HardwareSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.json_files import read_json
@@ -40,6 +41,10 @@ from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.train import train_entry
 from mobilevd.terminal import TerminalConsole
 from mobilevd.transforms.rehearsal import rehearse_stages
+from training.observe.trackers import check_trackers
+from training.plan.fit import check_memory
+from training.plan.machine import launched_processes, machine_of
+from training.plan.memory import check_stage
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
@@ -75,7 +80,7 @@ def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Di
 
 
 def _check_before_work(config: RunConfig, codec: Codec) -> None:
-    """Raise UserError for a wrong checkpoint, a codec of another model, or a stage that cannot be."""
+    """Raise UserError for a wrong checkpoint, a codec of another model, and a stage that cannot be or does not fit."""
     unet = SpatioTemporalUNet.from_pretrained(config.base.model)
     for what, ours, theirs in (
         ("an image embedding of width", codec.embedding_dim, unet.context_dim),
@@ -85,6 +90,13 @@ def _check_before_work(config: RunConfig, codec: Codec) -> None:
             raise UserError(f"base.codec: {config.base.codec} gives {what} {ours}, base.model wants {theirs}")
     del unet
     rehearse_stages(config, config.base.model, codec.spatial_factor)
+    check_trackers(config.tracking.trackers)
+    machine = machine_of(HardwareSettings(), launched_processes())
+    for stage in config.stages:
+        if stage.objective.trains:
+            check_stage(stage.training, machine)
+    if machine.gpu:  # on a processor the plan takes longer than a small training, and memory is not its limit
+        check_memory(config)
 
 
 def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
