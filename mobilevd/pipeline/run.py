@@ -20,11 +20,11 @@ from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
+from mobilevd.codecs.fits import check_fits
 from mobilevd.collective import from_first, together
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
 from mobilevd.config.training import HardwareSettings
-from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.json_files import read_json
 from mobilevd.model.unet import SpatioTemporalUNet
@@ -82,12 +82,7 @@ def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Di
 def _check_before_work(config: RunConfig, codec: Codec) -> None:
     """Raise UserError for a wrong checkpoint, a codec of another model, and a stage that cannot be or does not fit."""
     unet = SpatioTemporalUNet.from_pretrained(config.base.model)
-    for what, ours, theirs in (
-        ("an image embedding of width", codec.embedding_dim, unet.context_dim),
-        ("latents of channels", codec.latent_channels, unet.latent_channels),
-    ):
-        if ours != theirs:
-            raise UserError(f"base.codec: {config.base.codec} gives {what} {ours}, base.model wants {theirs}")
+    check_fits(codec, config.base.codec, unet.config)
     del unet
     rehearse_stages(config, config.base.model, codec.spatial_factor)
     check_trackers(config.tracking.trackers)

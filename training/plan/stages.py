@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mobilevd.codecs.base import Codec
+from mobilevd.codecs.fits import check_fits
 from mobilevd.codecs.loading import codec_without_weights
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.model.checkpoint import build_model
@@ -78,6 +79,7 @@ def planned_run(config: RunConfig) -> PlannedRun:
     rehearsed = rehearse_stages(config, config.base.model, codec.spatial_factor)
     with torch.device("meta"):
         base = _plain(dict(build_model(SpatioTemporalUNet, config.base.model).config))
+    check_fits(codec, config.base.codec, base)
     stages: list[PlannedStage] = []
     for each in rehearsed:
         multi_step = next((s.finished for s in reversed(stages) if s.stage.nfe == "multi-step"), base)
