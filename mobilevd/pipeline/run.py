@@ -40,6 +40,7 @@ from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.train import train_entry
 from mobilevd.terminal import TerminalConsole
 from mobilevd.transforms.rehearsal import rehearse_stages
+from training.observe.trackers import check_trackers
 
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
@@ -75,7 +76,8 @@ def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Di
 
 
 def _check_before_work(config: RunConfig, codec: Codec) -> None:
-    """Raise UserError for a wrong checkpoint, a codec of another model, or a stage that cannot be."""
+    """Raise UserError for a tracker that is not there, a wrong checkpoint or codec, or a stage that cannot be."""
+    check_trackers(config.tracking.trackers)
     unet = SpatioTemporalUNet.from_pretrained(config.base.model)
     for what, ours, theirs in (
         ("an image embedding of width", codec.embedding_dim, unet.context_dim),
