@@ -81,11 +81,11 @@ def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Di
 
 def _check_before_work(config: RunConfig, codec: Codec) -> None:
     """Raise UserError for a wrong checkpoint, a codec of another model, and a stage that cannot be or does not fit."""
+    check_trackers(config.tracking.trackers)
     unet = SpatioTemporalUNet.from_pretrained(config.base.model)
     check_fits(codec, config.base.codec, unet.config)
     del unet
     rehearse_stages(config, config.base.model, codec.spatial_factor)
-    check_trackers(config.tracking.trackers)
     machine = machine_of(HardwareSettings(), launched_processes())
     for stage in config.stages:
         if stage.objective.trains:

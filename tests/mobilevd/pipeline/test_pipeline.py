@@ -221,6 +221,15 @@ def test_own_videos_take_the_place_of_the_procedural_ones(base: Path, tmp_path: 
     assert results["rows"][-1]["unavailable"]["host_ms"] == "not exported (export.stages is none)"
 
 
+def test_a_tracker_that_is_not_installed_is_told_before_any_work(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.observe.trackers.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="wandb is asked for and not installed; `pip install wandb`"):
+        pipeline.run(config(base, tmp_path, "tracking.trackers=[wandb]"), Console(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_input_is_told_before_any_work(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.height: 30 is not divisible by 8; nearest valid: 24 or 32"):
         pipeline.run(config(base, tmp_path / "a", "data.height=30"), Console(quiet=True))

@@ -40,6 +40,14 @@ def test_a_resumed_training_tells_one_course(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_text().count("\n") == 5
 
 
+def test_a_line_without_its_end_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    TrainingLog(tmp_path).logged(report(10))
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes() * 2)
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-1])  # killed before the last character
+    TrainingLog(tmp_path, step=10).logged(report(20))
+    assert [line["step"] for line in read_log(tmp_path).steps] == [10, 20]
+
+
 def test_what_is_whole_is_not_written_again(tmp_path: Path) -> None:
     TrainingLog(tmp_path).logged(report(10))
     before = (tmp_path / FILE).stat().st_ino
