@@ -44,6 +44,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,11 @@ def sample(number: int) -> dict[str, bytes]:
 
 
 def wids_write(folder: Path, count: int) -> None:
-    import webdataset  # the last version with wids, 0.2
+    writer_of = import_module("webdataset").TarWriter  # of the last version with wids, 0.2
 
     per_shard = SHARD_BYTES // (LATENTS + EMBEDDING + FRAME)
     for first in range(0, count, per_shard):
-        with webdataset.TarWriter(str(folder / f"{first:06d}.tar")) as writer:  # type: ignore[attr-defined]
+        with writer_of(str(folder / f"{first:06d}.tar")) as writer:
             for number in range(first, min(first + per_shard, count)):
                 writer.write({"__key__": f"{number:08d}", **sample(number)})
 

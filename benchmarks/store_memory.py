@@ -34,7 +34,7 @@ from training.data.batch import StoredClip  # noqa: E402
 from training.data.order import Order  # noqa: E402
 from training.data.prefetch import Prefetch  # noqa: E402
 from training.data.store.decoding import compressed  # noqa: E402
-from training.data.store.manifest import MANIFEST, Manifest, Section, Shard, shard_file  # noqa: E402
+from training.data.store.manifest import MANIFEST, Section, Shard, StoreManifest, shard_file  # noqa: E402
 from training.data.store.place import place_at  # noqa: E402
 from training.data.store.read import open_store  # noqa: E402
 from training.data.store.shard import ShardFile, schema_of  # noqa: E402
@@ -68,7 +68,7 @@ def make_store(folder: Path, real: Shard, count: int) -> Path:
     for shard in shards:
         os.link(folder / "real.arrow", store / shard.file)
     section = Section(HEIGHT, WIDTH, count, PER_SHARD, LATENTS, EMBEDDING)
-    manifest = Manifest({}, "fp32", [section], shards)
+    manifest = StoreManifest({}, "fp32", [section], shards)
     (store / MANIFEST).write_text(json.dumps(manifest.to_json()))
     return store
 

@@ -90,7 +90,7 @@ def default_workers() -> int:
     return min(MOST_WORKERS, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-class Decoder:
+class ClipDecoder:
     """Decodes clips in worker processes, or in this one if there are none.
 
     Args:

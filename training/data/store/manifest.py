@@ -75,7 +75,7 @@ def record_file(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class StoreManifest:
     """A store's content; `shards` is None until all of them are written."""
 
     key: dict[str, Any]
@@ -100,7 +100,7 @@ class Manifest:
         return {"kind": KIND, **asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Any, shown: str) -> Manifest:
+    def from_json(cls, value: Any, shown: str) -> StoreManifest:
         """The manifest that `to_json` gave. UserError names the file if this is none."""
         try:
             if value["kind"] != KIND:
@@ -141,7 +141,7 @@ def shard_from_json(value: Any) -> Shard:
     )
 
 
-def read_manifest(place: Place) -> Manifest | None:
+def read_manifest(place: Place) -> StoreManifest | None:
     """The manifest at a place; None if there is none. UserError if it cannot be read."""
     value = place.read_json(MANIFEST)
-    return None if value is None else Manifest.from_json(value, place.shown(MANIFEST))
+    return None if value is None else StoreManifest.from_json(value, place.shown(MANIFEST))

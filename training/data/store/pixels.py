@@ -13,9 +13,9 @@ from mobilevd.errors import UserError
 from training.data.batch import StoredClip
 from training.data.store.decoding import (
     JOBS_PER_WORKER,
+    ClipDecoder,
     Decoded,
     DecodeJob,
-    Decoder,
     default_workers,
     result_of,
     uncompressed,
@@ -42,7 +42,7 @@ class PixelStore:
         self.skipped: dict[int, str] = {}
         self._ends = list(accumulate(len(group.clips) for group in clips.groups))
         self._encoders: dict[int, Encoder] = {}
-        self._decoder: Decoder | None = None
+        self._decoder: ClipDecoder | None = None
 
     @property
     def sizes(self) -> list[int]:
@@ -52,7 +52,7 @@ class PixelStore:
         """The clips of these numbers, decoded side by side. UserError if no clip of a size can be read."""
         if self._decoder is None:  # workers are started when they are needed, and live as long as the training
             wanted = default_workers() if self._wanted is None else self._wanted
-            self._decoder = Decoder(wanted, wanted * JOBS_PER_WORKER)
+            self._decoder = ClipDecoder(wanted, wanted * JOBS_PER_WORKER)
         decoder = self._decoder
         waiting = []
         for number in numbers:

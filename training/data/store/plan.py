@@ -13,9 +13,9 @@ from training.data.store.manifest import (
     MANIFEST,
     NOT_OURS,
     REPORT,
-    Manifest,
     Section,
     Shard,
+    StoreManifest,
     read_manifest,
     record_file,
     shard_from_json,
@@ -49,7 +49,7 @@ class WriteSettings:
 class Plan:
     """A store as it is found: its manifest, the shards that are whole, and what is to be told."""
 
-    manifest: Manifest
+    manifest: StoreManifest
     finished: list[Shard]
     lines: list[str]
 
@@ -73,7 +73,7 @@ def find_plan(place: Place, clips: ClipSet, codec: Codec, settings: WriteSetting
             raise UserError(f"{place.shown()}: is not empty ({names[0]}, ...) and {NOT_OURS}")
         device = device_of(codec)
         precision = settings.precision or default_precision(device)
-        return Plan(Manifest(key, precision, _sections(clips, codec, settings.shard_mb), None), [], [])
+        return Plan(StoreManifest(key, precision, _sections(clips, codec, settings.shard_mb), None), [], [])
     if manifest.shards is not None:
         records = manifest.shards
     else:

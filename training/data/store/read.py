@@ -11,7 +11,7 @@ import numpy as np
 from mobilevd.errors import UserError
 from training.data.batch import StoredClip
 from training.data.store.key import difference
-from training.data.store.manifest import Manifest, Shard, read_manifest, shard_file
+from training.data.store.manifest import Shard, StoreManifest, read_manifest, shard_file
 from training.data.store.place import LocalPlace, Place
 from training.data.store.shard import clip_from_bytes, schema_of
 
@@ -25,7 +25,7 @@ class ShardStore:
     UserError if shards are missing or of another size than was written.
     """
 
-    def __init__(self, place: Place, manifest: Manifest) -> None:
+    def __init__(self, place: Place, manifest: StoreManifest) -> None:
         if manifest.shards is None:
             raise UserError(f"{place.shown()}: not all of its clips are encoded; `mobilevd cache` goes on")
         check_sizes(place, manifest.shards)

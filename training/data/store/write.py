@@ -17,10 +17,10 @@ from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 from mobilevd.folder_lock import hold_folder
-from training.data.store.decoding import Decoded, Decoder
+from training.data.store.decoding import ClipDecoder, Decoded
 from training.data.store.groups import ClipSet
 from training.data.store.hashes import verify_shards
-from training.data.store.manifest import MANIFEST, REPORT, Manifest, Shard, record_file, shard_file
+from training.data.store.manifest import MANIFEST, REPORT, Shard, StoreManifest, record_file, shard_file
 from training.data.store.pieces import Encoder, is_storable
 from training.data.store.place import LocalPlace, Place
 from training.data.store.plan import Plan, WriteSettings, bytes_to_write, find_plan
@@ -109,7 +109,7 @@ def _encode(
         jobs = [
             (section, number) for shard in mine for section, numbers in [manifest.clips_of(shard)] for number in numbers
         ]
-        decoder = Decoder(settings.workers, len(jobs))
+        decoder = ClipDecoder(settings.workers, len(jobs))
         try:
             decoded = decoder.stream(clips.job(clips.groups[section], number) for section, number in jobs)
             encoders: dict[int, Encoder] = {}
@@ -130,7 +130,7 @@ def _encode(
 
 def _write_shard(
     place: Place,
-    manifest: Manifest,
+    manifest: StoreManifest,
     shard: int,
     clips: ClipSet,
     encoder: Encoder,
@@ -178,7 +178,7 @@ def _write_shard(
     return record
 
 
-def _finish(place: Place, manifest: Manifest, plan: Plan) -> None:
+def _finish(place: Place, manifest: StoreManifest, plan: Plan) -> None:
     assert manifest.shards is not None
     skipped = [
         {"clip": clip, "reason": reason, "shard": shard.file}

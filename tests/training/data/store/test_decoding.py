@@ -17,7 +17,7 @@ from mobilevd.errors import UserError
 from tests.source import ROOT
 from tests.training.data.numbered import read_number, write_numbered
 from training.data.store import decoding
-from training.data.store.decoding import DecodeJob, Decoder, compressed, uncompressed
+from training.data.store.decoding import ClipDecoder, DecodeJob, compressed, uncompressed
 from training.data.videos import Video
 
 
@@ -36,7 +36,7 @@ def test_frames_are_kept_without_loss():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_order_and_failures_as_reasons(jobs, workers):
-    decoder = Decoder(workers, len(jobs))
+    decoder = ClipDecoder(workers, len(jobs))
     assert decoder.workers == workers
     submitted = 0
 
@@ -59,11 +59,11 @@ def test_results_come_in_order_and_failures_as_reasons(jobs, workers):
 
 
 def test_few_clips_are_not_worth_a_process():
-    assert Decoder(8, 10).workers == 0 and decoding.default_workers() >= 1
+    assert ClipDecoder(8, 10).workers == 0 and decoding.default_workers() >= 1
 
 
 def test_a_killed_worker_is_one_line(jobs):
-    decoder = Decoder(1, len(jobs))
+    decoder = ClipDecoder(1, len(jobs))
     results = decoder.stream(jobs * 3)
     next(results)
     (worker,) = [each for each in psutil.Process().children() if "spawn_main" in " ".join(each.cmdline())]
@@ -76,11 +76,11 @@ def test_a_killed_worker_is_one_line(jobs):
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from training.data.store.decoding import DecodeJob, Decoder
+from training.data.store.decoding import DecodeJob, ClipDecoder
 from training.data.videos import Video
 if __name__ == "__main__":
     job = DecodeJob(Video("gone", Path("gone")), 0.0, 2, 10, 32, 64)
-    decoder = Decoder(1, 100)
+    decoder = ClipDecoder(1, 100)
     decoder.submit(job).result()
     print("decoding", flush=True)
     time.sleep(100)
