@@ -1,7 +1,7 @@
 """The peak of a training's memory, measured in a process of its own.
 
 A processor's peak is that of the resident memory, in which whatever the C library keeps of freed memory counts. So its
-allocator is told to give every freed block of 64 kB or more back at once (`ENVIRONMENT`): then the peak is what is alive.
+allocator is told to give every freed block of 512 kB or more back at once (`ENVIRONMENT`): then the peak is what is alive.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks.memory.small_runs import ROOT, Case
 
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": "65536",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_MMAP_THRESHOLD_": "524288",
+    "MALLOC_TRIM_THRESHOLD_": "524288",
     "MALLOC_MMAP_MAX_": "1000000",
     "OMP_NUM_THREADS": "2",
 }

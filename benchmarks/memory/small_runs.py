@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "70 M": {**COMMON, "block_out_channels": [64, 128, 256, 256], "num_attention_heads": [1, 2, 4, 4]},
 }
 """Configs of UNets, about as many parameters as their names say."""
-PIXELS = {"4 M": (96, 192), "70 M": (64, 128)}
+PIXELS = {"4 M": (64, 128), "70 M": (64, 128)}
 """Height and width of the clips."""
 
 

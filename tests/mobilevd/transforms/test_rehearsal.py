@@ -74,8 +74,14 @@ def test_what_cannot_be_is_named_by_its_key(tmp_path: Path, overrides: list[str]
 
 def test_the_dry_run_checks_what_is_at_hand() -> None:
     tiny = str(ROOT / "configs" / "tiny.yaml")
-    told = CliRunner().invoke(app, ["run", tiny, "--dry-run"])
-    assert told.exit_code == 0 and told.output.rstrip().endswith("# every stage fits 8 frames at its size")
+    others = ("adversarial", "temporal-multiscaling", "temporal-pruning", "funnels")
+    short = [f"stages.{name}.training.steps=0" for name in others]
+    told = CliRunner().invoke(app, ["run", tiny, "--dry-run", *short, "hardware.gpu=a10", "training.batch_size=2"])
+    assert told.exit_code == 0, told.output
+    plan = told.output.partition("# every stage fits 8 frames at its size\n")[2].splitlines()
+    assert len(plan) == 10 and max(map(len, plan)) <= 100
+    assert re.fullmatch(r"# finetuning +2/2( +\d+\.\d){9}", plan[3])
+    assert re.fullmatch(r"# finetuning +340( +[\d.]+){3}", plan[7])
     refused = CliRunner().invoke(app, ["run", tiny, "--dry-run", "data.num_frames=9"])
     assert refused.exit_code == 2 and "data.num_frames: 9 is not divisible by 2" in refused.output
     missing = CliRunner().invoke(app, ["run", str(ROOT / "configs" / "mobilevd.yaml"), "--dry-run"])
