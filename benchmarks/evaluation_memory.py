@@ -121,7 +121,7 @@ def measure(clips: int, folder: Path) -> dict[str, float]:
             "evaluation": {"clips": clips, "height": evaluated[0], "width": evaluated[1], "batch_size": BATCH},
         }
     )  # fmt: skip
-    listed = [Clip(folder / "video.mp4", i * 0.004) for i in range(clips)]
+    listed = [Clip(as_video(folder / "video.mp4"), i * 0.004) for i in range(clips)]
     extractor, state = load_extractor("motion", batch_size=8), PartialState(cpu=True)
     found = {}
     before = reset_peak()
@@ -129,7 +129,7 @@ def measure(clips: int, folder: Path) -> dict[str, float]:
     found["reading_mb"] = peak() - before
     test = ClipIndex(listed, [])
     evaluator = Evaluator(config, extractor, Strided(), RunClips(test, test), join_summaries([reference]), state)
-    entry = Entry("only", "only", folder, folder, None, None, *SIZES["clip"], True, True, "")
+    entry = Entry("only", "only", folder, folder, None, None, *SIZES["clip"], True, True, 64, "")
     before = reset_peak()
     evaluator.compare(entry, lambda noise, conditions: noise, lambda done: None)
     found["generating_mb"] = peak() - before
