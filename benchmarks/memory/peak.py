@@ -89,7 +89,8 @@ def _warm_up() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 4)).to(dtype)
         net(torch.randn(2, 4, 8, 8).to(dtype)).sum().backward()
-        torch.nn.functional.scaled_dot_product_attention(*(torch.randn(1, 1, 8, 8).to(dtype) for _ in range(3)))
+        query = torch.randn(1, 1, 8, 8).to(dtype)
+        torch.nn.functional.scaled_dot_product_attention(query, query, query)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 """Stable Video Diffusion's own, without weights."""
 SIZES = {"14 frames of 512x256": (256, 512), "14 frames of 1024x576": (576, 1024)}
+SHARE = 64
+"""Clips of a process in a step."""
 STAGES = ("finetuning", "adversarial")
 SMALL = {"frozen_precision": "bf16", "optimizer": "adamw-8bit"}
 CASES: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
@@ -84,17 +86,24 @@ def _run(folder: Path, case: tuple[str, str, int, dict[str, Any]], height: int, 
         f"hardware.gpu={gpu}",
         f"hardware.gpus={count}",
         *(f"training.{key}={value}" for key, value in settings.items()),
-        # the same share on every machine: 4 clips of a process, in passes of one
-        *(f"stages.{stage}.training.batch_size={4 * count}" for stage in STAGES),
+        # the same share on every machine, in several passes
+        *(f"stages.{stage}.training.batch_size={SHARE * count}" for stage in STAGES),
     ]
     return run_of(load_config(ROOT / "configs" / "mobilevd.yaml", overrides))
 
 
 def _row(run: PlannedRun, stage: str, case: tuple[str, str, int, dict[str, Any]]) -> str:
     machine: Machine = machine_of(run.config.hardware)
-    one, two = (stage_memory(run, run.stage(stage), machine, clips) for clips in (1, 2))
-    further = two.total - one.total
-    most = 1 + max(0, machine.memory_bytes - one.total) // max(1, further)
-    fits = "none" if one.total > machine.memory_bytes else str(most)
+    planned = run.stage(stage)
+    one = stage_memory(run, planned, machine, 1)
+    # where the passes of several clips are the peak, and not the averaging of weights
+    several, more = (stage_memory(run, planned, machine, clips, exact=False).total for clips in (8, 9))
+    further, room = more - several, machine.memory_bytes
+    most = 8 + (room - several) // further
+    if most < 8:
+        most = max(
+            (n for n in (1, 2, 4) if stage_memory(run, planned, machine, n, exact=False).total <= room), default=0
+        )
+    fits = str(most) if most else "none"
     figures = " | ".join(f"{getattr(one, column) / GIB:.1f}" for column in COLUMNS)
     return f"| {case[0]} | {fits} | {figures} | {further / GIB:.1f} |\n"
