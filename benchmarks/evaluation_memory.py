@@ -94,6 +94,7 @@ def measure(clips: int, folder: Path) -> dict[str, float]:
     from mobilevd.pipeline.reference import summarize_reference
     from mobilevd.pipeline.rows import Entry
     from training.data.clips import Clip, ClipIndex
+    from training.data.videos import as_video
 
     class Strided(Codec):
         """Takes every eighth pixel, so that nothing but pixels takes memory."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from training.plan.machine import Machine
 from training.plan.memory import GIB, Memory
-from training.plan.work import Work
+from training.plan.work import PlannedWork
 
 NAME = 20
 COLUMNS = ("weights", "gradients", "optimizer", "ema", "frozen", "activations", "codec", "reserve", "total")
@@ -31,7 +31,7 @@ class PlanRow:
     micro_batch: int
     memory: Memory
     steps: int
-    work: Work
+    work: PlannedWork
 
 
 def memory_table(rows: list[PlanRow], machine: Machine) -> list[str]:
@@ -48,7 +48,7 @@ def memory_table(rows: list[PlanRow], machine: Machine) -> list[str]:
     return lines
 
 
-def work_table(rows: list[PlanRow], others: dict[str, Work], machine: Machine, utilization: float) -> list[str]:
+def work_table(rows: list[PlanRow], others: dict[str, PlannedWork], machine: Machine, utilization: float) -> list[str]:
     """Lines of a table: operations and hours of every stage's training and of the other work of the run."""
     known = all(row.work.hours is not None for row in rows)
     peak = f"hours at {utilization:.0%} of the peak" if known else "hours: give hardware.gpu or hardware.tflops"
@@ -60,11 +60,11 @@ def work_table(rows: list[PlanRow], others: dict[str, Work], machine: Machine, u
         lines.append(f"{name:{NAME}s} {'':8s} {'':11s}{_figures(work)}")
     works = [*(row.work for row in rows), *others.values()]
     hours = [work.hours for work in works if work.hours is not None]
-    total = Work(sum(work.flops for work in works), sum(hours) if len(hours) == len(works) else None)
+    total = PlannedWork(sum(work.flops for work in works), sum(hours) if len(hours) == len(works) else None)
     return [*lines, f"{'in all':{NAME}s} {'':8s} {'':11s}{_figures(total)}"]
 
 
-def _figures(work: Work) -> str:
+def _figures(work: PlannedWork) -> str:
     hours = f"{work.hours:9.1f}" if work.hours is not None else f"{'-':>9s}"
     return f" {work.flops / 1e15:11.3g} {hours}"
 

@@ -14,7 +14,7 @@ from training.plan.stages import ClipSize, PlannedRun, PlannedStage
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedWork:
     """A piece of work.
 
     Attributes:
@@ -36,23 +36,23 @@ def step_flops(run: PlannedRun, planned: PlannedStage, micro_batch: int, gpu: bo
     return passes / micro_batch * settings.batch_size
 
 
-def stage_work(run: PlannedRun, planned: PlannedStage, micro_batch: int, machine: Machine) -> Work:
+def stage_work(run: PlannedRun, planned: PlannedStage, micro_batch: int, machine: Machine) -> PlannedWork:
     """The training of a stage."""
     settings = planned.stage.training
     flops = step_flops(run, planned, micro_batch, machine.gpu) * settings.steps
     peak = machine.peak_tflops(settings.mixed_precision, settings.tf32)
-    return Work(flops, _hours(flops, peak, machine, run.config.hardware))
+    return PlannedWork(flops, _hours(flops, peak, machine, run.config.hardware))
 
 
-def encoding_work(run: PlannedRun, clips: int, machine: Machine) -> Work:
+def encoding_work(run: PlannedRun, clips: int, machine: Machine) -> PlannedWork:
     """Encoding `clips` clips once for every size that a stage trains at."""
     flops = 0.0
     for clip in dict.fromkeys(planned.clip for planned in run.trained):
         flops += clips * _codec_flops(run, clip, machine)[0]
-    return Work(flops, _hours(flops, machine.peak_tflops("bf16", True), machine, run.config.hardware))
+    return PlannedWork(flops, _hours(flops, machine.peak_tflops("bf16", True), machine, run.config.hardware))
 
 
-def evaluation_work(run: PlannedRun, machine: Machine) -> Work:
+def evaluation_work(run: PlannedRun, machine: Machine) -> PlannedWork:
     """Generating and decoding the clips that every row of the table is judged by."""
     config, base = run.config, run.base
     diffusion, data = config.diffusion, config.data
@@ -68,7 +68,7 @@ def evaluation_work(run: PlannedRun, machine: Machine) -> Work:
         each = count * count_flops(unet, clip.frames, *latent).flops + _codec_flops(run, clip, machine)[1]
         flops += config.evaluation.clips * each
     peak = machine.peak_tflops(config.evaluation.mixed_precision, config.training.tf32)
-    return Work(flops, _hours(flops, peak, machine, config.hardware))
+    return PlannedWork(flops, _hours(flops, peak, machine, config.hardware))
 
 
 def _codec_flops(run: PlannedRun, clip: ClipSize, machine: Machine) -> tuple[int, int]:
