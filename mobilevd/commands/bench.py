@@ -19,7 +19,7 @@ from device_runner.devices.base import Device
 from device_runner.devices.job import Progress
 from device_runner.devices.kinds import open_devices
 from device_runner.errors import RunnerError
-from device_runner.measure.bench import AfterMeasurement, PlannedWork, bench
+from device_runner.measure.bench import AfterMeasurement, Work, bench
 from device_runner.measure.measure import Measurement
 from device_runner.measure.trace import RUNS, take_trace, tracing_step
 from device_runner.protocol.protocol import Protocol, named_protocol, sustained_for
@@ -77,7 +77,7 @@ def bench_bundles(
     devices = open_devices(list(device_names), adb, lambda text: console.print(Text(text), soft_wrap=True))
     after = _tracing(read, devices, protocol, programs, runner) if profile else None
     with _ended_like_ctrl_c(), show_progress(console) as progress:
-        done = bench(PlannedWork(read, protocol, programs, runner, method, after), devices, progress)
+        done = bench(Work(read, protocol, programs, runner, method, after), devices, progress)
     report = done.report
     if report["measurements"] or report["failures"]:
         print_report(report, console)
