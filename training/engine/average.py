@@ -11,6 +11,23 @@ from torch import Tensor, nn
 from training.engine.gradients import local
 
 
+PIECE = 1 << 26
+"""Numbers that are averaged together: the change of all weights at once would be a further copy of the model."""
+
+
+def _pieces(sizes: Mapping[str, int]) -> list[list[str]]:
+    """The names, in their order, in groups of about `PIECE` numbers."""
+    pieces: list[list[str]] = [[]]
+    numbers = 0
+    for name, size in sizes.items():
+        if numbers and numbers + size > PIECE:
+            pieces.append([])
+            numbers = 0
+        pieces[-1].append(name)
+        numbers += size
+    return [piece for piece in pieces if piece]
+
+
 class WeightAverage:
     """An exponential moving average of parameters: avg <- d avg + (1 - d) w after every step.
 
@@ -25,6 +42,7 @@ class WeightAverage:
         self.parameters, self.decay = dict(parameters), decay
         self.shadow = {name: p.detach().clone() for name, p in parameters.items()} if decay > 0 else {}
         self.steps = torch.zeros((), device=device)
+        self._pieces = _pieces({name: local(tensor).numel() for name, tensor in self.shadow.items()})
 
     @torch.no_grad()
     def update(self, bad: Tensor) -> None:
@@ -35,10 +53,11 @@ class WeightAverage:
         decay = torch.where(self.steps == 0, torch.zeros_like(decay), decay)
         weight = (1 - decay) * (1 - bad)
         self.steps += 1 - bad
-        shadow = [local(tensor) for tensor in self.shadow.values()]
-        change = torch._foreach_sub([local(p.detach()) for p in self.parameters.values()], shadow)
-        torch._foreach_mul_(change, weight)
-        torch._foreach_add_(shadow, change)
+        for names in self._pieces:
+            shadow = [local(self.shadow[name]) for name in names]
+            change = torch._foreach_sub([local(self.parameters[name].detach()) for name in names], shadow)
+            torch._foreach_mul_(change, weight)
+            torch._foreach_add_(shadow, change)
 
     @torch.no_grad()
     def copy_to_weights(self) -> None:

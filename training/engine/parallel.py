@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -26,7 +26,12 @@ def make_accelerator(mixed_precision: str) -> Accelerator:
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != mixed_precision:
         AcceleratorState._reset_state()
     # without a GPU accelerate must be told so, or processes of a launcher do not find each other
-    accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(
+        mixed_precision=mixed_precision,
+        cpu=not torch.cuda.is_available(),
+        # else DDP keeps a second copy of all gradients, 6 GB of SVD's
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
     if mixed_precision == "fp16" and accelerator.scaler is None:  # accelerate would train in float32, and not say so
         raise UserError(f"training.mixed_precision=fp16: not on {accelerator.device}, only on a GPU; use bf16, or no")
     return accelerator

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mobilevd.codecs.base import Codec
-from training.frozen import in_precision_of
 from training.plan.fake import fake_tensors, make_fake, weight_bytes
 from training.plan.live import LiveBytes
 from training.plan.stages import ClipSize
@@ -45,7 +44,7 @@ def count_codec(codec: Codec, clip: ClipSize, images: int, half: bool, gpu: bool
     Args:
         clip: size of the clips.
         images: first frames that are encoded together.
-        half: weights in bfloat16.
+        half: passes in bfloat16; the weights stay in float32.
         clips: count whole clips too, not first frames alone.
     """
     key = (id(codec), clip, images, half, gpu, clips)
@@ -54,10 +53,10 @@ def count_codec(codec: Codec, clip: ClipSize, images: int, half: bool, gpu: bool
     made, latent = copy.deepcopy(codec), codec.latent_size(clip.height, clip.width)
     encode, decode = 0, 0
     with fake_tensors(gpu), torch.no_grad():
-        make_fake(made, gpu, torch.bfloat16 if half else None)
+        make_fake(made, gpu)
 
         def run(call: Callable[[Tensor], Tensor], *shape: int) -> LiveBytes:
-            with in_precision_of(made), LiveBytes() as counted:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), LiveBytes() as counted:
                 call(torch.empty(shape))
             return counted
 

@@ -21,8 +21,6 @@ NCCL_BYTES = int(0.5 * GIB)
 """Of the buffers that NCCL keeps for its channels, with several GPUs."""
 FRAGMENTED = 0.05
 """Share of passing tensors that PyTorch's allocator cannot use again for others of other sizes."""
-DDP_COPIES = 1
-"""Copies of the gradients that DDP keeps in its buckets, beside the gradients themselves."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Memory:
 
     Attributes:
         weights: the UNet and the heads, float32 (a shard of the UNet with FSDP).
-        gradients: of what is trained, with DDP's buckets.
+        gradients: of what is trained; DDP's buckets are the same memory.
         optimizer: states of the optimizers.
         ema: the averaged copy of what is trained.
         frozen: the frozen encoder and the teacher.
@@ -84,11 +82,10 @@ def stage_memory(
     peak = max(peak, gradients + cost.averaging // shards, codec.passing + (gradients if clips > micro_batch else 0))
     if sharded:
         peak += _gathered(weights, settings)
-    buckets = DDP_COPIES * weights.trained if processes > 1 and not sharded else 0
     is_frozen_sharded = sharded and not weights.frozen_is_half
     return Memory(
         weights=weights.unet // shards + weights.heads,
-        gradients=gradients + buckets,
+        gradients=gradients,
         optimizer=_optimizer_bytes(settings, weights, shards),
         ema=weights.trained // shards if settings.ema_decay > 0 else 0,
         frozen=weights.frozen // (processes if is_frozen_sharded else 1),
