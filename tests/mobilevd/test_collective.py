@@ -15,12 +15,13 @@ from tests.source import ROOT
 
 PROCESSES = 3
 SCRIPT = """
-import json, sys
+import json, sys, torch
 from pathlib import Path
 from accelerate import PartialState
 from tests.mobilevd.test_collective import exercise
 state = PartialState(cpu=True)
 Path(sys.argv[1], f"rank{state.process_index}.json").write_text(json.dumps(exercise(state)))
+torch.distributed.destroy_process_group()
 """
 
 

@@ -50,8 +50,8 @@ def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> None:
 
 def test_sigkill_and_the_same_command_again_give_identical_bits(tmp_path: Path) -> None:
     broken = start(tmp_path / "broken")
-    wait_for_line(broken, "3")
-    time.sleep(0.1)  # somewhere between the report and the next checkpoint
+    wait_for_line(broken, "4")
+    time.sleep(0.1)  # somewhere between the report and the next checkpoint, or while that is being written
     broken.kill()
     broken.wait()
     whole = trainer(tmp_path / "whole", "adversarial", steps=8, checkpoint_every=1).run()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from training.engine.gradients import local
 
-
 PIECE = 1 << 26
 """Numbers that are averaged together: the change of all weights at once would be a further copy of the model."""
 

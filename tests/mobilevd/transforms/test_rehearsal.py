@@ -79,7 +79,7 @@ def test_the_dry_run_checks_what_is_at_hand() -> None:
     told = CliRunner().invoke(app, ["run", tiny, "--dry-run", *short, "hardware.gpu=a10", "training.batch_size=2"])
     assert told.exit_code == 0, told.output
     plan = told.output.partition("# every stage fits 8 frames at its size\n")[2].splitlines()
-    assert len(plan) == 10 and max(map(len, plan)) <= 100
+    assert len(plan) == 11 and max(map(len, plan)) <= 100
     assert re.fullmatch(r"# finetuning +2/2( +\d+\.\d){9}", plan[3])
     assert re.fullmatch(r"# finetuning +340( +[\d.]+){3}", plan[7])
     refused = CliRunner().invoke(app, ["run", tiny, "--dry-run", "data.num_frames=9"])

@@ -50,7 +50,7 @@ def test_what_stays_is_counted_by_its_sizes(make_config: MakeConfig) -> None:
 
 def test_shards_and_copies(make_config: MakeConfig) -> None:
     run = run_of(make_config(micro_batch_size=1))
-    assert stage_memory(run, run.stages[0], gpus(4), 1).gradients == 2 * WEIGHTS  # with DDP's buckets
+    assert stage_memory(run, run.stages[0], gpus(4), 1).gradients == WEIGHTS  # in DDP's buckets
     run = run_of(make_config(micro_batch_size=1, parallel="fsdp"))
     memory = stage_memory(run, run.stages[0], gpus(4), 1)
     assert (memory.weights, memory.gradients, memory.ema) == (WEIGHTS // 4, WEIGHTS // 4, WEIGHTS // 4)
@@ -95,8 +95,9 @@ def test_the_largest_micro_batch_that_fits_divides_the_share(make_config: MakeCo
     config = make_config(batch_size=12)
     run = run_of(config)
     needed = {clips: stage_memory(run, run.stages[0], gpus(), clips).total for clips in (4, 6)}
-    assert micro_batch(config, "low", 1, needed[6]) == 6
-    assert micro_batch(config, "low", 1, needed[6] - 2**20) == 4
+    # what is not asked for first is read off a straight line
+    assert micro_batch(config, "low", 1, int(1.02 * needed[6])) == 6
+    assert micro_batch(config, "low", 1, int(0.98 * needed[6])) == 4
     assert micro_batch(config, "low", 2, 80 * GIB) == 6  # the whole share of two processes
 
 
