@@ -16,6 +16,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency.machine import describe
-from benchmarks.resume.bed import child_kill, kill, launch, place_of, ranks_of, weights_of, write_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.latency.machine import describe  # noqa: E402
+from benchmarks.resume.bed import child_kill, kill, launch, place_of, ranks_of, weights_of, write_config  # noqa: E402
 
 START_S = 9.0  # a launch imports for so long, about; before, there is nothing to interrupt
 DISK_MB = 160

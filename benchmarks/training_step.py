@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.latency.machine import describe
-from benchmarks.training.work import our_step, our_trainer, plain_diffusers
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.latency.machine import describe  # noqa: E402
+from benchmarks.training.work import our_step, our_trainer, plain_diffusers  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 2
