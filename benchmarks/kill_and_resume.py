@@ -177,7 +177,7 @@ def main() -> None:
         faults["a shard of a checkpoint is truncated"] = truncated(
             "01-*/checkpoint/step-*/shard-*.safetensors", "broken checkpoint"
         )(faulty)
-        faults["a shard of encoded clips is truncated"] = truncated("data/clips/*/shard-*", "shard")(faulty)
+        faults["a shard of encoded clips is truncated"] = truncated("data/clips/*/shard-*.arrow", "shard-")(faulty)
         code, _ = finish(faulty)
         faults["ends"] = {"exit": code, "identical": weights_of(faulty.parent / "run") == expected}
         faults["a full disk"] = on_a_full_disk(work, arguments.steps, expected)
