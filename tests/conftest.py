@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.workers import ByFile, private_cache
+# `pytest` alone, unlike `python -m pytest`, leaves the project's folder out: benchmarks are tried, too, and processes
+# that tests start import the tests.
+if (ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
+    sys.path.insert(0, ROOT)
+
+from tests.workers import ByFile, private_cache  # noqa: E402
 
 # The models here are so small that a second thread only waits for the first, and does so busily: beside any other work
 # on the machine a training of seconds takes minutes. Processes that tests start have it from here.

@@ -8,7 +8,7 @@ from training.plan.machine import Machine
 from training.plan.memory import GIB, Memory
 from training.plan.work import PlannedWork
 
-NAME = 20
+NAME = 18
 COLUMNS = ("weights", "gradients", "optimizer", "ema", "frozen", "activations", "codec", "reserve", "total")
 HEADS = ("weights", "grads", "optim", "EMA", "frozen", "activ", "codec", "reserve", "total")
 

@@ -1,6 +1,7 @@
 """Trackers: TensorBoard's files read back, others by a stand-in, and failures that training outlives."""
 
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_a_resumed_training_goes_on_in_the_same_place(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         first.logged(report(step, figures={"loss": float(step)}))
     first.close()
+    time.sleep(1.1)  # event files are read in the order of the seconds in their names
     again, told = opened(tmp_path, step=20)  # the last steps are lost, and taken again
     again.logged(report(40, figures={"loss": 0.25}))
     again.close()

