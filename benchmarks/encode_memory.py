@@ -54,7 +54,7 @@ class VaeEncoder(Codec):
         return self.encode_condition(frames) * self.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        raise NotImplementedError("only encoding is measured")
+        raise TypeError("only encoding is measured")
 
     def embed_image(self, image: Tensor) -> Tensor:
         return image.mean((1, 2, 3))[:, None, None].expand(-1, 1, self.embedding_dim)

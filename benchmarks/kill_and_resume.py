@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--life", type=float, default=12.0, help="seconds after the start in which a kill comes")
+    parser.add_argument("--life", type=float, default=28.0, help="seconds after the start in which a kill comes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

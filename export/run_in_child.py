@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_runner.bundle.read import Bundle
+from mobilevd.ctrl_c import children_deaf_to_ctrl_c
 from mobilevd.errors import UserError
 from mobilevd.hush import hush
 
@@ -32,7 +30,7 @@ def _in_child(what: str, module: str, name: str, *arguments: Any) -> Any:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(sender, what, module, name, arguments), daemon=True)
-    with _deaf_to_ctrl_c():
+    with children_deaf_to_ctrl_c():
         process.start()
     sender.close()
     try:
@@ -52,19 +50,6 @@ def _in_child(what: str, module: str, name: str, *arguments: Any) -> Any:
     if kind == "error":
         raise UserError(value)
     return value
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started inside ignores Ctrl-C, which a terminal sends to both: this process ends the other one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _run(sender: Connection, what: str, module: str, name: str, arguments: tuple[Any, ...]) -> None:

@@ -54,11 +54,6 @@ class TrainingGroup:
         dist.all_reduce(total, group=self.control)
         return (total / self.processes).tolist()
 
-    def wait(self) -> None:
-        """Wait until all processes are here: a launcher kills all when one of them ends."""
-        if self.control is not None:
-            dist.barrier(group=self.control)
-
 
 def _new_group() -> dist.ProcessGroup:
     return cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))

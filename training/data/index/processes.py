@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from mobilevd.ctrl_c import children_deaf_to_ctrl_c
 from mobilevd.errors import UserError
 
 ATTEMPTS = 2  # at an item whose process ended: it may have been killed for no fault of the item
@@ -110,23 +109,10 @@ def _start(function: Callable[[Any], Any]) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")  # a fork would copy locks of threads that it does not copy
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-    with _interrupts_ignored():
+    with children_deaf_to_ctrl_c():
         process.start()
     theirs.close()
     return ours, process
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """A process that is started meanwhile inherits deafness to Ctrl-C, which reaches all processes of a terminal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)  # None: not set from Python
 
 
 def _end(connection: Connection, process: BaseProcess) -> None:
