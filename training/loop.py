@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mobilevd.config.training import UNSEEN_BY_WEIGHTS, TrainingSettings
+from mobilevd.config.training import TrainingSettings, seen_by_weights
 from mobilevd.errors import UserError
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms import Transform
@@ -145,8 +145,7 @@ class Trainer:
             torch.backends.cudnn.allow_tf32 = self.settings.tf32
 
     def _fingerprint(self, plan: Any) -> str:
-        fields = self.settings.model_dump(mode="json", exclude=set(UNSEEN_BY_WEIGHTS))
-        text = json.dumps([fields, self.seed, plan], sort_keys=True, default=str)
+        text = json.dumps([seen_by_weights(self.settings), self.seed, plan], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _machinery(self) -> dict[str, Any]:

@@ -131,6 +131,11 @@ class RunConfig(ConfigModel):
         for stage in self.stages:
             own = {key: getattr(stage.training, key) for key in stage.training.model_fields_set}
             stage.training = self.training.model_copy(update=own)
+            if stage.objective.trains and stage.training.result == "best" and not stage.training.validate_every:
+                raise ValueError(
+                    f"stages.{stage.name}.training: result is best, by validation, and validate_every is 0: give the steps "
+                    "between validations"
+                )
         self.output = Path(str(self.output).replace("{name}", self.name))
         return self
 

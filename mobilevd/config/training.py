@@ -74,7 +74,7 @@ class TrainingSettings(ConfigModel):
         return self
 
 
-UNSEEN_BY_WEIGHTS = frozenset(
+_UNSEEN_BY_WEIGHTS = frozenset(
     "micro_batch_size tf32 compile gradient_checkpointing parallel checkpoint_every keep_checkpoints log_every "
     "validate_every validation_clips num_threads".split()
 )
@@ -82,6 +82,14 @@ UNSEEN_BY_WEIGHTS = frozenset(
 
 Some of them change the order in which numbers are added up, so that the bits of the weights differ.
 """
+
+
+def seen_by_weights(settings: TrainingSettings) -> dict[str, Any]:
+    """The settings that decide what is trained, JSON-like: those that a checkpoint and a finished stage belong to."""
+    unseen = set(_UNSEEN_BY_WEIGHTS)
+    if settings.result == "best":  # chosen by the validations
+        unseen -= {"validate_every", "validation_clips"}
+    return settings.model_dump(mode="json", exclude=unseen)
 
 
 class HardwareSettings(ConfigModel):

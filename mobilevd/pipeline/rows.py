@@ -12,7 +12,7 @@ from typing import Any
 from mobilevd.codecs.base import Codec
 from mobilevd.config.data import UNSEEN_BY_CLIPS
 from mobilevd.config.schema import RunConfig, StageSettings
-from mobilevd.config.training import UNSEEN_BY_WEIGHTS
+from mobilevd.config.training import seen_by_weights
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json, sha256_file
 from mobilevd.json_files import load_json, read_json
@@ -126,7 +126,7 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
     for number, stage in enumerate(config.stages, start=1):
         height, width = sizes[number]
         multiple *= math.prod(transform.size_factor for transform in stage.transforms)
-        training = stage.training.model_dump(exclude=set(UNSEEN_BY_WEIGHTS))
+        training = seen_by_weights(stage.training)
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
         fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
         folder = config.output / f"{number:02d}-{stage.name}"

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mobilevd.config import RunConfig, check_divisible, describe_plan, find_stage, load_config
+from mobilevd.config.training import TrainingSettings, seen_by_weights
 from mobilevd.errors import UserError
 from tests.source import ROOT
 
@@ -307,3 +308,18 @@ def test_shipped_configurations_load(path: Path) -> None:
 def test_the_configurations_that_ship_are_valid(name: str) -> None:
     made = load_config(ROOT / "configs" / name)
     assert [stage.name for stage in made.stages][-1] == "funnels" and made.stages[-1].nfe == "one-step"
+
+
+def test_the_best_by_validation_needs_validations(file: Path) -> None:
+    with pytest.raises(UserError, match=r"result is best, by validation, and validate_every is 0: give the steps"):
+        load_config(file, ["training.result=best"])
+    chosen = load_config(file, ["training.result=best", "training.validate_every=5"])
+    assert all(stage.training.result == "best" for stage in chosen.stages)
+
+
+def test_what_a_finished_stage_belongs_to() -> None:
+    plain = TrainingSettings(validate_every=5)
+    assert seen_by_weights(plain) == seen_by_weights(TrainingSettings(validate_every=9, micro_batch_size=2))
+    assert seen_by_weights(plain) != seen_by_weights(TrainingSettings(validate_every=5, batch_size=8))
+    best = [TrainingSettings(result="best", validate_every=every) for every in (5, 9)]
+    assert seen_by_weights(best[0]) != seen_by_weights(best[1])
