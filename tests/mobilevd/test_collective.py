@@ -1,9 +1,6 @@
 """Work of several processes together: shares and results in order, and an error in one that ends all, without a hang."""
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -11,7 +8,7 @@ from accelerate import PartialState
 
 from mobilevd.collective import from_first, gather, in_rounds, together
 from mobilevd.errors import ToldByAnother, UserError
-from tests.source import ROOT
+from tests.launch import launch_script
 
 PROCESSES = 3
 SCRIPT = """
@@ -74,14 +71,7 @@ def exercise(state: PartialState) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("together")
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(PROCESSES)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [*command, str(script), str(folder)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch_script(folder, SCRIPT, folder, processes=PROCESSES)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(PROCESSES)]
 
 

@@ -3,17 +3,15 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from mobilevd.once_among_processes import is_mine_to_tell, lost_process
+from tests.launch import ENVIRONMENT, command
 from tests.source import ROOT
 
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 WAITING = """
 import os, sys, time
 from accelerate import PartialState
@@ -46,7 +44,7 @@ def test_a_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatc
 
 def test_a_mistake_that_all_processes_meet_is_told_once() -> None:
     done = subprocess.run(
-        [*LAUNCH, "-m", "mobilevd", "run", "configs/tiny.yaml", "training.gradient_accumulation=2"],
+        command("-m", "mobilevd", "run", "configs/tiny.yaml", "training.gradient_accumulation=2"),
         env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     said = done.stdout + done.stderr
@@ -57,7 +55,7 @@ def test_a_dead_process_ends_the_others_with_one_message(tmp_path: Path) -> None
     script = tmp_path / "waiting.py"
     script.write_text(WAITING)
     process = subprocess.Popen(
-        [*LAUNCH, str(script)], env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(script), env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     pids: dict[int, int] = {}

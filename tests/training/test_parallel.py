@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.errors import UserError
 from mobilevd.transforms.temporal_pruning import TemporalPruning
-from tests.source import ROOT
+from tests.launch import launch_script
 from tests.training.helpers import adversarial, small_unet, source, train_settings
 from training.engine.parallel import check_parallel
 from training.engine.share import share_of
@@ -85,14 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(KeyboardInterrupt):
             made(stopped, "ddp").run(stop_after(2))
     save(made(folder / "one", "ddp"), folder / "one.safetensors")
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(folder)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch_script(folder, SCRIPT, folder)
     return folder
 
 

@@ -1,9 +1,6 @@
 """Several processes train one model: their weights stay the same, and one run's files are written once."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from mobilevd.config.transforms import TemporalPruningSettings
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.transforms.temporal_pruning import TemporalPruning
+from tests.launch import launch_script
 from tests.mobilevd.unets import small_config
 from tests.source import ROOT
 from tests.training.helpers import adversarial, small_unet, source, train_settings
@@ -62,15 +60,7 @@ def launched(run_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     On the CPU, as `accelerate launch` runs them on several GPUs: with torch's launcher.
     """
     folder = tmp_path_factory.mktemp("together")
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(run_file), str(folder)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    return folder, launch_script(folder, SCRIPT, run_file, folder)
 
 
 def test_two_processes_end_with_the_same_weights_that_neither_had_alone(

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,8 @@ from mobilevd.pipeline.data import read_clips
 from mobilevd.pipeline.evaluate import Evaluator, sampler_of
 from mobilevd.pipeline.reference import summarize_reference
 from mobilevd.pixels import resize_frames
+from tests.launch import launch_script
 from tests.mobilevd.pipeline.judging import CLIPS, Failing, configuration, judge, prepared, validate
-from tests.source import ROOT
 from training.observe.log import TrainingLog, read_log
 from training.observe.report import Observers
 
@@ -62,14 +60,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """What each of two processes saw of an evaluation, a validation and an error in one."""
     folder = tmp_path_factory.mktemp("two")
-    (folder / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [*command, str(folder / "script.py"), str(folder)],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    launch_script(folder, SCRIPT, folder)
     return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -1,9 +1,6 @@
 """The recipes for real checkpoints, shrunk to small widths, on a folder in SVD's own format, in two processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +12,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 
 from mobilevd.config import load_config
 from mobilevd.model.unet import SpatioTemporalUNet
+from tests.launch import launch
 from tests.source import ROOT
 from training.data.corpus import write_corpus
 from training.observe.log import read_log
@@ -82,13 +80,8 @@ def overrides(recipe: str, svd: Path, output: Path) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_recipe_runs_end_to_end(svd: Path, tmp_path: Path, recipe: str, processes: int, rows: list[str]) -> None:
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run(
-        [*words, "-m", "mobilevd", "run", f"configs/{recipe}.yaml", *overrides(recipe, svd, tmp_path / "run")],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    words = overrides(recipe, svd, tmp_path / "run")
+    launch("-m", "mobilevd", "run", f"configs/{recipe}.yaml", *words, processes=processes)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [row["stage"] for row in results["rows"]] == ["base", "base-one-step", *rows]
     last = results["rows"][-1]

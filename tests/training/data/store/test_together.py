@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from accelerate import PartialState
 
 from mobilevd.errors import UserError
-from tests.source import ROOT
+from tests.launch import launch_script
 from tests.training.data.clip_sets import clip_set, corpus_clips, fill_shards_with, tiny_codec, write
 from training.data.clips import Clip
 from training.data.store.pieces import Encoder
@@ -88,14 +85,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(Encoder, "encode", stopped)
         with pytest.raises(KeyboardInterrupt):
             write(folder / "begun", clips)
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(folder)], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-9000:]
+    launch_script(folder, SCRIPT, folder)
     return folder
 
 
