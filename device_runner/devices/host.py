@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -20,6 +19,7 @@ import psutil
 
 from device_runner.devices.job import FILES, OUT, Job, Platform, Progress, RawJob, RawRun, Ready, Step
 from device_runner.devices.lock import sole_use_of_host
+from device_runner.devices.started import started
 from device_runner.errors import RunnerError
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
@@ -148,26 +148,21 @@ def _run_step(
     environment = {**os.environ, **{name: placed(value) for name, value in step.environment.items()}}
     stdout, stderr = out.parent / f"{step.name}.stdout", out.parent / f"{step.name}.stderr"
     progress(f"running: {step.name}", None)
-    try:
-        with stdout.open("wb") as stdout_file, stderr.open("wb") as stderr_file:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout_file,
-                stderr=stderr_file,
-                env=environment,
-                cwd=out,
-                start_new_session=True,  # Ctrl-C reaches this program alone, which then stops the runner itself
-            )
-    except OSError as error:
-        raise RunnerError(f"host: the runner {command[0]} cannot be started: {error.strerror}") from None
-    try:
-        with _ended_with_us(process):
-            _wait_for(process, step, job, deadline, progress)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with (
+        stdout.open("wb") as stdout_file,
+        stderr.open("wb") as stderr_file,
+        started(
+            "host: the runner",
+            command,
+            with_children=True,
+            stdout=stdout_file,
+            stderr=stderr_file,
+            env=environment,
+            cwd=out,
+        ) as process,
+        _ended_with_us(process),
+    ):
+        _wait_for(process, step, job, deadline, progress)
     printed, logged = (path.read_text(errors="replace") for path in (stdout, stderr))
     return RawRun("host", process.returncode, printed, logged, out)
 

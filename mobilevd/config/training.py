@@ -86,7 +86,7 @@ Some of them change the order in which numbers are added up, so that the bits of
 
 def seen_by_weights(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that decide what is trained, JSON-like: those that a checkpoint and a finished stage belong to."""
-    unseen = set(_UNSEEN_BY_WEIGHTS)
+    unseen: set[str] = set(_UNSEEN_BY_WEIGHTS)
     if settings.result == "best":  # chosen by the validations
         unseen -= {"validate_every", "validation_clips"}
     return settings.model_dump(mode="json", exclude=unseen)

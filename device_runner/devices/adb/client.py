@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from device_runner.devices.adb.program import AdbProgram
+from device_runner.devices.started import started
 from device_runner.errors import DeviceGone, RunnerError
 
 QUICK_S = 20.0
@@ -86,23 +87,9 @@ class Client:
         self.check_cancelled()
         # Into files, not into memory: what a device says has no end if it does not want one.
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            try:
-                # A session of its own: a terminal's Ctrl-C is for this program, which then stops what runs on the device.
-                process = subprocess.Popen(
-                    [self.program.path, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stdout,
-                    stderr=stderr,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise RunnerError(f"the adb program {self.program.path} cannot be run: {error.strerror}") from None
-            try:
+            command = [self.program.path, *arguments]
+            with started("the adb program", command, stdout=stdout, stderr=stderr) as process:
                 self._wait(process, time.monotonic() + timeout, (stdout, stderr))
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
             told = [_content(file) for file in (stdout, stderr)]
         return Answer(process.returncode, *told)
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from device_runner.devices.adb.client import Adb, Answer, ConnectionLost
+from device_runner.devices.started import started
 from device_runner.errors import RunnerError
 
 STALL_S = 60.0
@@ -96,14 +97,8 @@ class _Track:
 def _by_reads(adb: Adb, command: list[str], track: _Track) -> Answer:
     """Push, with progress from the number of bytes that adb has read, as Linux reports it. Unlike adb's own lines, one
     for every 64 kB, this costs the push nothing (adb 29's lines take a sixth of the time on a link of 1 GB/s)."""
-    process = subprocess.Popen(
-        [adb.program.path, *command],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
+    command = [adb.program.path, *command]
+    with started("the adb program", command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         done, moved = 0, time.monotonic()
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -116,10 +111,6 @@ def _by_reads(adb: Adb, command: list[str], track: _Track) -> Answer:
                 track.bytes_read(done)
             elif time.monotonic() - moved > STALL_S:
                 raise ConnectionLost(f"{adb.name}: pushing stands still since {STALL_S:g} s")
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
 
 
 def _bytes_read(pid: int) -> int:
@@ -142,23 +133,12 @@ def _on_terminal(adb: Adb, command: list[str], track: _Track) -> Answer:
     try:
         # Wide enough that no release shortens the names by which its lines are recognised.
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 400, 0, 0))
-        process = subprocess.Popen(
-            [adb.program.path, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm"},
-        )
-        os.close(slave)
-        slave = -1
-        try:
+        command, environment = [adb.program.path, *command], {**os.environ, "TERM": "xterm"}
+        with started("the adb program", command, stdout=slave, stderr=slave, env=environment) as process:
+            os.close(slave)
+            slave = -1
             said = _listen(adb, process, master, track)
             return Answer(process.wait(timeout=10), said, "")
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
     finally:
         os.close(master)
         if slave >= 0:
