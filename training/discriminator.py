@@ -35,10 +35,6 @@ class FrozenEncoder(nn.Module):
         with in_precision_of(self):
             return self.backbone.encoder_features(*network_inputs(x, sigma, conditions))
 
-    def set_gradient_checkpointing(self, enabled: bool) -> None:
-        """Compute activations again in the generator's backward pass instead of keeping them."""
-        self.backbone.set_gradient_checkpointing(enabled)
-
 
 class HeadBlock(nn.Module):
     """A residual convolution."""

@@ -29,6 +29,7 @@ from training.engine.average import WeightAverage
 from training.engine.checkpoint import CheckpointWriter, find_checkpoint, read_tensors, saved_tensors
 from training.engine.compiled import compile_blocks
 from training.engine.finite import NonFiniteTurns
+from training.engine.forms import set_forms
 from training.engine.gradients import average_over_processes, clip, global_norm
 from training.engine.group import TrainingGroup
 from training.engine.optimizers import make_optimizer, set_rates, step_unless, trained_parameters
@@ -101,12 +102,9 @@ class Trainer:
         asked = settings.micro_batch_size or micro_batch
         self.share = share_of(settings.batch_size, self.group.processes, self.group.rank, asked)
         self._set_precision()
-        unet.set_gradient_checkpointing(settings.gradient_checkpointing)
         unet.train()
         frozen = objective.frozen()
-        for module in frozen:
-            if settings.gradient_checkpointing and hasattr(module, "set_gradient_checkpointing"):
-                cast(Any, module).set_gradient_checkpointing(True)
+        set_forms([unet, *frozen], settings.gradient_checkpointing)
         if settings.compile:
             compile_blocks([unet, *frozen])
         # wraps (DDP, FSDP), and moves to the device; the wrapped UNet is what losses call

@@ -56,6 +56,10 @@ class Backbone(ABC):
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Compute activations again in the backward pass instead of keeping them."""
 
+    @abstractmethod
+    def set_training_form(self) -> None:
+        """Compute the same function, with the same gradients, in the form that trains fastest."""
+
     # -- what it is made of -----------------------------------------------------------------------------------------
 
     @abstractmethod

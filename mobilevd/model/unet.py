@@ -28,7 +28,7 @@ from mobilevd.model.layers.embeddings import EmbeddingMLP, SinusoidalEmbedding
 from mobilevd.model.layers.multiscale import OPERATORS, SpatialScale, TemporalScale
 from mobilevd.model.layers.ops import GroupNorm
 from mobilevd.model.layers.resnet import NORM_GROUPS, TimeMixer
-from mobilevd.model.layers.transformer import SpatioTemporalTransformer
+from mobilevd.model.layers.transformer import AttentionBlock, SpatioTemporalTransformer
 
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"
 CROSS_UP, PLAIN_UP = "CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"
@@ -196,6 +196,16 @@ class SpatioTemporalUNet(ModelMixin, ConfigMixin, Backbone):
         for module in self.modules():
             if isinstance(module, Stage | SpatioTemporalTransformer):
                 module.gradient_checkpointing = enabled
+
+    def set_training_form(self) -> None:
+        """Compute the same function with less work than SVD's code.
+
+        Cross-attention to one token does without the queries and keys, which have no part in it and keep gradients of
+        zero. It is no default, because FLOPs are counted, as the paper does, on what SVD's code computes.
+        """
+        for module in self.modules():
+            if isinstance(module, AttentionBlock):
+                module.training_form = True
 
     # -- the forward pass -------------------------------------------------------------------------------------------
 

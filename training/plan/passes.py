@@ -16,6 +16,7 @@ from mobilevd.model.unet import SpatioTemporalUNet
 from training.data.batch import Batch
 from training.data.draws import Draws
 from training.engine.average import WeightAverage
+from training.engine.forms import set_forms
 from training.objectives import make_objective
 from training.objectives.base import Objective, TrainingContext
 from training.plan.fake import fake_tensors, make_fake, weight_bytes
@@ -167,12 +168,10 @@ def _turns(
     """Run a forward and backward pass of every turn of a late step, as the training loop does."""
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(settings.mixed_precision)
     sharded = settings.parallel == "fsdp"
-    unet.set_gradient_checkpointing(settings.gradient_checkpointing)
+    set_forms([cast(nn.Module, unet), *objective.frozen()], settings.gradient_checkpointing)
     module = make_fake(cast(nn.Module, unet).train(), gpu, half if sharded else None)
     for each in objective.frozen():
         make_fake(each, gpu, half if sharded and settings.frozen_precision == "fp32" else None)
-        if settings.gradient_checkpointing and hasattr(each, "set_gradient_checkpointing"):
-            cast(Any, each).set_gradient_checkpointing(True)
     for each in objective.modules().values():
         make_fake(each, gpu)
     _set_gates(unet)

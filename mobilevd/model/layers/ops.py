@@ -8,6 +8,7 @@ ones (XNNPACK has no interpolation by nearest neighbour).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -139,6 +140,23 @@ class NearestUpsample(PhoneForm, nn.Module):
 def repeat_per(x: Tensor, times: int) -> Tensor:
     """(B, ...) -> (B*times, ...), each entry repeated in place; batch 1 is left to broadcasting (no copy)."""
     return x if x.shape[0] == 1 else x.repeat_interleave(times, dim=0, output_size=x.shape[0] * times)
+
+
+class _Beside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *idle: Tensor) -> Tensor:
+        ctx.idle = idle
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return gradients[0], *(torch.zeros_like(parameter) for parameter in ctx.idle)
+
+
+def beside(x: Tensor, idle: Iterable[nn.Parameter]) -> Tensor:
+    """x itself; parameters that take no part in it get gradients of zero, as optimizers and DDP expect of all."""
+    trained = [parameter for parameter in idle if parameter.requires_grad]
+    return cast(Tensor, _Beside.apply(x, *trained)) if trained and torch.is_grad_enabled() else x
 
 
 def checkpointed(enabled: bool, module: nn.Module, *args: Any) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mobilevd.model.layers.architecture import Architecture
 from mobilevd.model.layers.attention import Attention, CrossAttentionProjection, FeedForward
 from mobilevd.model.layers.embeddings import EmbeddingMLP, SinusoidalEmbedding
-from mobilevd.model.layers.ops import GroupNorm, LayerNorm, checkpointed, repeat_per
+from mobilevd.model.layers.ops import GroupNorm, LayerNorm, beside, checkpointed, repeat_per
 from mobilevd.model.layers.resnet import NORM_GROUPS, TimeMixer
 
 
@@ -15,7 +15,8 @@ class AttentionBlock(nn.Module):
     """Self-attention, cross-attention to the image token and feed-forward, each behind a norm and residual.
 
     tokens (N, S, C), context (B, 1, D) -> (N, S, C). The spatial block of a transformer takes a frame's pixels as
-    tokens (N = B*T, S = H*W), the temporal block a pixel's frames (N = B*H*W, S = T).
+    tokens (N = B*T, S = H*W), the temporal block a pixel's frames (N = B*H*W, S = T). In the training form full
+    cross-attention to one token is computed without its queries and keys, which do not change it.
     """
 
     def __init__(self, name: str, dim: int, heads: int, context_dim: int, arch: Architecture) -> None:
@@ -31,18 +32,24 @@ class AttentionBlock(nn.Module):
         else:
             self.norm2 = None
             self.attn2 = CrossAttentionProjection(dim, context_dim)
+        self.training_form = False
         self.norm3 = LayerNorm(dim)
         self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         x = self.attn1(self.norm1(x)) + x
         repeats = x.shape[0] // context.shape[0]
-        if self.norm2 is not None:
+        if self.norm2 is None:
+            x = repeat_per(self.attn2(context), repeats) + x
+        elif self.training_form and context.shape[1] == 1:
+            # the softmax over one key is 1: queries, keys and this norm take no part, and their gradient is zero
+            value = self.attn2.to_out[0](self.attn2.to_v(context))
+            idle = (*self.norm2.parameters(), *self.attn2.to_q.parameters(), *self.attn2.to_k.parameters())
+            x = (x.reshape(context.shape[0], -1, x.shape[-1]) + beside(value, idle)).reshape(x.shape)
+        else:
             # the context is repeated before it is projected, as SVD does: the count of its FLOPs depends on it
             tokens = context.repeat_interleave(repeats, dim=0, output_size=x.shape[0])
             x = self.attn2(self.norm2(x), tokens) + x
-        else:
-            x = repeat_per(self.attn2(context), repeats) + x
         return self.ff(self.norm3(x)) + x
 
 

@@ -100,6 +100,33 @@ def test_the_phones_spelling_computes_the_same(form: str) -> None:
     assert torch.equal(run(unet, arguments), native)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_the_training_form_has_the_same_outputs_and_gradients(form: str) -> None:
+    unet = small_unet(**FORMS[form]).double()
+    sample, *conditions = [x.double() for x in inputs(unet, size=(8, 8))]
+
+    def outputs_and_gradients() -> list[torch.Tensor]:
+        unet.zero_grad()
+        x = sample.clone().requires_grad_()
+        out = unet(x, *conditions)
+        features = unet.encoder_features(x, *conditions)
+        (out.square().mean() + sum(f.square().mean() for f in features)).backward()
+        # none may be missing: DDP waits for all, and optimizers keep states of all
+        gradients = {name: p.grad for name, p in unet.named_parameters() if name != "temporal_importance"}
+        assert x.grad is not None and all(gradient is not None for gradient in gradients.values())
+        return [
+            out.detach(),
+            *(f.detach() for f in features),
+            x.grad,
+            *(g.clone() for g in gradients.values() if g is not None),
+        ]
+
+    plain = outputs_and_gradients()
+    unet.set_training_form()
+    for found, wanted in zip(outputs_and_gradients(), plain, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_the_native_form_uses_fused_attention() -> None:
     watch = Watch()
     with watch:
