@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from eval.distances import make_distance
+from eval.distances.make import make_distance
 from eval.distances.mmd import polynomial_mmd
 from eval.protocol_settings import load_protocol
 from mobilevd.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 import scipy.linalg
 import torch
 
-from eval.distances import make_distance
 from eval.distances.frechet import frechet_distance, resampled_distances
+from eval.distances.make import make_distance
 from eval.distances.svd_frechet import svd_frechet_distance
 from eval.protocol_settings import load_protocol
 
