@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.frechet import frechet_distance, resampled_distances
+from eval.distances.frechet import frechet_distance, resampled_distances
 from eval.interval import DEVIATIONS, distance_interval
 
 FEATURES, REFERENCE, DRAWS, RESAMPLES = 32, 512, 400, 200

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from eval.protocol_settings import ProtocolSettings
 from mobilevd.errors import UserError
 
 
@@ -37,7 +38,8 @@ def load_extractor(
     """Load the extractor that `spec` names.
 
     "motion" is the encoder shipped with this project, "motion:FOLDER" another one of its kind; "i3d:FILE" is the I3D
-    TorchScript file that defines FVD; another file than the published one is loaded only if `trusted` is its SHA-256.
+    TorchScript file of the protocol stylegan-v; another file than the published one is loaded only if `trusted` is its
+    SHA-256.
 
     Raises UserError for an unknown name, a missing file or one that is not trusted.
     """
@@ -48,9 +50,62 @@ def load_extractor(
         encoder = MotionEncoder.load(Path(place).expanduser() if place else SHIPPED_FOLDER)
         return MotionEncoderExtractor(encoder, device=device, batch_size=batch_size)
     if kind == "i3d":
-        from eval.i3d import DEFAULT_FILE, I3DExtractor
+        from eval.networks.i3d_torchscript import DEFAULT_FILE, I3DExtractor
 
         # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames; 8 clips take a quarter of that.
         file = Path(place).expanduser() if place else Path(DEFAULT_FILE)
         return I3DExtractor(file, device=device, batch_size=min(batch_size, 8), trusted=trusted)
     raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER or i3d:FILE")
+
+
+def load_protocol_extractor(
+    settings: ProtocolSettings,
+    weights: Path | str | None = None,
+    *,
+    device: str = "cpu",
+    batch_size: int = 32,
+    trusted: str | None = None,
+) -> FeatureExtractor:
+    """Load the network of a protocol, with its preprocessing, as an extractor.
+
+    `weights` is the network's file, or a folder that holds its files by their published names (`eval.weights`); for the
+    motion encoder a folder of its kind, or None for the one that is shipped. Weights of another hash than the published
+    are loaded only if `trusted` is their SHA-256.
+
+    Raises UserError for a file that is missing, not trusted, or of another network.
+    """
+    if settings.network == "motion-encoder":
+        return load_extractor(f"motion:{weights}" if weights else "motion", device=device, batch_size=batch_size)
+    from eval.networks.i3d import load_i3d
+    from eval.networks.i3d_torchscript import I3DExtractor
+    from eval.networks.videomae import load_videomae
+    from eval.networks.vjepa import load_vjepa
+    from eval.preprocessing import Preprocessing
+    from eval.weights import find_weights
+
+    files = find_weights(settings.network, weights)
+    preprocessing = Preprocessing.of(settings)
+    if settings.network == "i3d-torchscript":
+        return I3DExtractor(files[0], device, min(batch_size, 8), trusted, preprocessing)
+    if settings.network == "i3d":
+        load = load_i3d
+    elif settings.network == "videomae-v2-giant-ssv2":
+        load = load_videomae
+    else:
+        return load_vjepa(
+            files[0],
+            files[1],
+            preprocessing,
+            distance_name=settings.distance_name,
+            device=device,
+            batch_size=batch_size,
+            trusted=trusted,
+        )
+    return load(
+        files[0],
+        preprocessing,
+        distance_name=settings.distance_name,
+        device=device,
+        batch_size=batch_size,
+        trusted=trusted,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval.frechet import frechet_distance, resampled_distances
+from eval.distances.frechet import frechet_distance, resampled_distances
 
 RESAMPLES = 200
 DEVIATIONS = 1.96  # of a normal distribution, 95 % of it

@@ -11,9 +11,12 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from eval.clips import check_clips, describe_form, form_of
+from eval.distances.frechet import frechet_distance
+from eval.distances.make import make_distance
 from eval.features import FeatureExtractor
 from eval.figures import combine_figures
-from eval.frechet import frechet_distance
+from eval.protocol_settings import ProtocolSettings
+from eval.record import protocol_record
 from eval.summary import ClipSummary, join_summaries, summarize
 from mobilevd.errors import UserError
 
@@ -52,9 +55,17 @@ def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def evaluate_summaries(
-    generated: ClipSummary, reference: ClipSummary, extractor: FeatureExtractor, *, fps: float | None = None
+    generated: ClipSummary,
+    reference: ClipSummary,
+    extractor: FeatureExtractor,
+    *,
+    fps: float | None = None,
+    settings: ProtocolSettings | None = None,
 ) -> dict[str, Any]:
     """Distance, figures and protocol of generated against reference clips; the figures are those of `eval.figures`.
+
+    With the settings of a named protocol, whose extractor `load_protocol_extractor` gives, the distance is the
+    protocol's, and `named_protocol` records it (`eval.record`); without, it is the Frechet distance.
 
     Raises UserError if the sets differ in frames or size: a distance between clips of two lengths would compare the
     lengths.
@@ -63,9 +74,10 @@ def evaluate_summaries(
         ours, theirs = describe_form(generated.form), describe_form(reference.form)
         raise UserError(f"generated clips are {ours} and reference clips {theirs}: make them the same")
     frames, height, width = generated.form
+    distance = make_distance(settings.distance) if settings else frechet_distance
     result: dict[str, Any] = {
-        "distance": frechet_distance(generated.features, reference.features),
-        "distance_name": extractor.distance_name,
+        "distance": distance(generated.features, reference.features),
+        "distance_name": settings.distance_name if settings else extractor.distance_name,
         "extractor": extractor.name,
         **combine_figures(generated.values, reference.values),
         "protocol": {
@@ -78,6 +90,11 @@ def evaluate_summaries(
             **extractor.protocol,
         },
     }
+    if settings:
+        counts = {"generated": len(generated), "real": len(reference)}
+        result["named_protocol"] = protocol_record(
+            settings, extractor, result["distance"], **counts, form=generated.form, fps=fps
+        )
     if generated.first_frame:
         result["first_frame"] = _means(generated.first_frame)
     return result
@@ -90,6 +107,7 @@ def evaluate_clips(
     *,
     fps: float | None = None,
     conditions: np.ndarray | None = None,
+    settings: ProtocolSettings | None = None,
 ) -> dict[str, Any]:
     """`evaluate_summaries` of clips that are in memory.
 
@@ -98,7 +116,8 @@ def evaluate_clips(
     """
     fidelities = None if conditions is None else first_frame_fidelities(generated, conditions)
     ours = summarize(generated, extractor, fidelities, what="generated clips")
-    return evaluate_summaries(ours, summarize(reference, extractor, what="reference clips"), extractor, fps=fps)
+    theirs = summarize(reference, extractor, what="reference clips")
+    return evaluate_summaries(ours, theirs, extractor, fps=fps, settings=settings)
 
 
 def summarize_folder(

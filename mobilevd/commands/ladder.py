@@ -63,7 +63,7 @@ def measure_ladder(
         stage: its name; None takes the last one-step stage.
         targets: `NAME:PRECISION` of targets that run on this host.
         mixed_db: least PSNR of each mixed precision from four bits upwards; each is a row of its own.
-        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
 
     Raises:
         UserError: not a finished run, an unknown stage or one that is not one-step, a target that cannot run here.

@@ -52,7 +52,7 @@ TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict[str, Any]:
     """Do all that is not done yet and print the table; return the content of results.json.
 
-    `trusted` is the SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
+    `trusted` is the SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
     """
     started = time.perf_counter()
     processes, display, codec = _begin(config, console)

@@ -9,23 +9,28 @@ import numpy as np
 import torch
 
 from eval.clips import check_clips
+from eval.preprocessing import Preprocessing
+from eval.weights import TRUST_OPTION, WEIGHTS
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 
-DEFAULT_FILE = "i3d_torchscript.pt"
-PUBLISHED_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
-"""Of the file that public repositories give, 51,235,320 bytes."""
-WHERE = "it is the detector of the StyleGAN-V FVD code (github.com/universome/stylegan-v), not shipped here"
+PUBLISHED = WEIGHTS["i3d-torchscript"]
+DEFAULT_FILE = PUBLISHED.file_name
+WHERE = f"it is {PUBLISHED.source}, not shipped here"
 FEATURE_DIM = 400  # the logits over Kinetics-400's classes
 # I3D strides time by 8 and pools two steps at its end: fewer than 9 frames leave nothing to pool. FVD codes ask for 10.
 MIN_FRAMES = 10
 
 
+BY_THE_FILE = Preprocessing("network", None, "bytes")
+
+
 class I3DExtractor:
     """`i3d_torchscript.pt` as a feature extractor (see `eval.features.FeatureExtractor`).
 
-    The file itself resizes to 224x224 and scales to [-1, 1]; its input is 0..255, and its options ask for both (the
-    convention of the StyleGAN-V implementation of FVD, which gives the published figures of recent video models).
+    By default the file itself resizes to 224x224 and scales to [-1, 1]; its input is 0..255, and its options ask for both
+    (the convention of the StyleGAN-V implementation of FVD, which gives the published figures of recent video models).
+    Another preprocessing does either of them before the file sees the clips.
 
     TorchScript is code that runs when it is loaded, so only the published file is loaded, or one whose SHA-256 the user
     gave as `trusted`; never on the word of a configuration, which may come from anywhere.
@@ -34,16 +39,21 @@ class I3DExtractor:
     distance_name = "FVD"
 
     def __init__(
-        self, file: Path | str, device: torch.device | str = "cpu", batch_size: int = 8, trusted: str | None = None
+        self,
+        file: Path | str,
+        device: torch.device | str = "cpu",
+        batch_size: int = 8,
+        trusted: str | None = None,
+        preprocessing: Preprocessing = BY_THE_FILE,
     ) -> None:
         file = Path(file)
         if not file.is_file():
             raise UserError(f"{file}: not found, so FVD is unavailable; give i3d:FILE with {DEFAULT_FILE} ({WHERE})")
         self.sha256 = sha256_file(file)
-        if self.sha256 not in (PUBLISHED_SHA256, (trusted or "").lower()):
+        if self.sha256 not in (PUBLISHED.sha256, (trusted or "").lower()):
             raise UserError(
                 f"{file}: not the published file ({WHERE}), and TorchScript is code that runs when it is loaded. If you "
-                f"trust its author: --trust-torchscript {self.sha256}"
+                f"trust its author: {TRUST_OPTION} {self.sha256}"
             )
         try:
             self.model = torch.jit.load(str(file), map_location=device).eval()
@@ -53,17 +63,21 @@ class I3DExtractor:
         self.file = file
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self.preprocessing = preprocessing
         self.name = "i3d-kinetics400-torchscript"
 
     @property
     def protocol(self) -> dict[str, Any]:
+        by_the_file = {
+            "input_size": [224, 224],
+            "resize": "the TorchScript file's own (resize=True, rescale=True)",
+        }
         return {
             "extractor": self.name,
             "file": self.file.name,
             "sha256": self.sha256,
             "feature_dim": FEATURE_DIM,
-            "input_size": [224, 224],
-            "resize": "the TorchScript file's own (resize=True, rescale=True)",
+            **(by_the_file if self.preprocessing == BY_THE_FILE else self.preprocessing.record),
         }
 
     @torch.inference_mode()
@@ -72,9 +86,9 @@ class I3DExtractor:
         check_clips(clips, min_frames=MIN_FRAMES, what="clips for I3D")
         parts = []
         for start in range(0, len(clips), self.batch_size):
-            batch = np.ascontiguousarray(clips[start : start + self.batch_size])
-            x = torch.from_numpy(batch).to(self.device).permute(0, 4, 1, 2, 3).float()  # (N, 3, T, H, W)
-            features = self.model(x.contiguous(), rescale=True, resize=True, return_features=True)
+            x = self.preprocessing(clips[start : start + self.batch_size], self.device)  # (N, 3, T, H, W)
+            rescale, resize = self.preprocessing.value_range == "bytes", self.preprocessing.resize == "network"
+            features = self.model(x, rescale=rescale, resize=resize, return_features=True)
             if features.shape != (len(x), FEATURE_DIM):
                 got, due = tuple(features.shape), (len(x), FEATURE_DIM)
                 raise UserError(f"{self.file}: gave features {got} where I3D gives {due}; {WHERE}")
