@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from mobilevd.config.base import ConfigModel, PathValue
 from mobilevd.config.data import DataSettings
 from mobilevd.config.objectives import AdversarialSettings, AnyObjective, NoObjectiveSettings
+from mobilevd.config.shape import check_same_shape
 from mobilevd.config.training import HardwareSettings, TrackingSettings, TrainingSettings
 from mobilevd.config.transforms import AnyTransform
 
@@ -137,6 +138,11 @@ class RunConfig(ConfigModel):
                     "between validations"
                 )
         self.output = Path(str(self.output).replace("{name}", self.name))
+        return self
+
+    @model_validator(mode="after")
+    def _evaluated_as_cropped(self) -> RunConfig:
+        check_same_shape(self.evaluation.height, self.evaluation.width, self.data.height, self.data.width)
         return self
 
     def teacher_of(self, name: str) -> str:

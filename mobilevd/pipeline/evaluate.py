@@ -27,8 +27,8 @@ from mobilevd.diffusion.animate import Sampler, animate, make_sampler
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
-from mobilevd.pipeline.data import RunClips, spread
-from mobilevd.pipeline.held_out import identity_of, read_first_frame, read_pixels, reference_clips
+from mobilevd.pipeline.data import RunClips, read_clips, spread
+from mobilevd.pipeline.held_out import identity_of, read_first_frame, reference_clips
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.reference import summarize_reference
 from mobilevd.pipeline.rows import Entry
@@ -132,7 +132,9 @@ class Evaluator:
         generated = join_summaries([summary for summary, _ in parts], "generated clips")
         result = evaluate_summaries(generated, self.reference, self.extractor, fps=self.config.data.fps)
         shown = np.concatenate([clips for _, clips in parts if len(clips)])
-        real = from_first(self.processes, lambda: self._read(chosen[: len(shown)], entry))
+        real = from_first(
+            self.processes, lambda: read_clips(self.config, chosen[: len(shown)], entry.height, entry.width)
+        )
         return result, shown, real
 
     def _generate(self, entry: Entry, sample: Sampler, clips: list[Clip], start: int) -> tuple[ClipSummary, np.ndarray]:
@@ -147,9 +149,6 @@ class Evaluator:
         fidelities = first_frame_fidelities(small, conditions)
         shown = generated[: max(0, evaluation.sheet_clips - start)].copy()
         return summarize(small, self.extractor, fidelities, what="generated clips"), shown
-
-    def _read(self, clips: list[Clip], entry: Entry) -> np.ndarray:
-        return np.stack([read_pixels(self.config, clip, entry.height, entry.width) for clip in clips])
 
     def _write_samples(self, entry: Entry, generated: np.ndarray, real: np.ndarray) -> None:
         rows, labels = [], []
