@@ -44,7 +44,8 @@ def summarize_reference(
     def work(number: int) -> ClipSummary:
         share = clips[number * CLIPS_AT_A_TIME : (number + 1) * CLIPS_AT_A_TIME]
         pixels = np.stack([read_for_evaluation(config, clip) for clip in share])
-        return summarize(pixels, extractor, what="reference clips")
+        names = [f"{clip.video} at {clip.start_s:.2f} s" for clip in share]
+        return summarize(pixels, extractor, what="reference clips", names=names)
 
     def done(rounds: int) -> None:
         if on_clips is not None:

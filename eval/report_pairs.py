@@ -1,0 +1,61 @@
+"""The rows of a table compared in pairs, in words: which differ, and which these clips do not tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.figures import Row, number, significant
+from mobilevd.plain_text import markdown_text
+
+EQUAL = "≈"
+"""After the distance of a row that the clips do not tell from the row above."""
+
+
+def is_equal_to_previous(row: Row) -> bool:
+    """True if the difference to the row above is within noise."""
+    compared = (row.get("against_previous") or {}).get("distance")
+    return isinstance(compared, Mapping) and compared.get("equal_within_noise") is True
+
+
+def legend(rows: Sequence[Row]) -> list[str]:
+    """What the signs in the table's distances mean; empty if there are none."""
+    lines = []
+    if any(number(row, "distance_high") is not None for row in rows):
+        lines.append(
+            "± is half a 95 % interval: other clips, as many and against the same reference, would move the distance so far"
+        )
+    if any(is_equal_to_previous(row) for row in rows):
+        lines.append(
+            f"{EQUAL} is equal to the row above within noise: the 95 % interval of their difference, in pairs of clips "
+            "from the same first frame, holds 0"
+        )
+    return lines
+
+
+def pairs_markdown(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], distance_name: str) -> list[str]:
+    """Lines with a table of every row against the one above and against the first; empty without pairs.
+
+    One in twenty of such intervals misses by chance, so all pairs of a long table hold a few that do.
+    """
+    found = {tuple(pair["rows"]): pair["distance"] for pair in pairs}
+    lines = []
+    for above, name in zip(names, names[1:], strict=False):
+        for other in dict.fromkeys((above, names[0])):
+            if (compared := found.get((other, name))) is not None:
+                verdict = "equal within noise" if compared["equal_within_noise"] else _direction(compared["difference"])
+                interval = f"{_signed(compared['low'])} to {_signed(compared['high'])}"
+                cells = [name, other, _signed(compared["difference"]), interval, verdict]
+                lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
+    if not lines:
+        return []
+    head = f"| row | against | difference of {markdown_text(distance_name)} | 95 % interval | |"
+    return ["", "## Differences", "", head, "|---|---|---:|---:|---|", *lines]
+
+
+def _direction(difference: float) -> str:
+    return "larger" if difference > 0 else "smaller"
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{significant(value)}"
