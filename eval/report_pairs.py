@@ -36,7 +36,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
 def pairs_markdown(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], distance_name: str) -> list[str]:
     """Lines with a table of every row against the one above and against the first; empty without pairs.
 
-    One in twenty of such intervals misses by chance, so all pairs of a long table hold a few that do.
+    A 95 % interval misses now and then, so the pairs of a long table may hold one that does.
     """
     found = {tuple(pair["rows"]): pair["distance"] for pair in pairs}
     lines = []

@@ -76,7 +76,7 @@ class EvaluationSettings(ConfigModel):
 
     clips: int = Field(default=96, ge=2, description="clips generated; all held-out clips are compared with")
     height: int = Field(default=32, ge=8, description="height in pixels at which clips are compared")
-    width: int = Field(default=64, ge=8, description="width in pixels at which clips are compared")
+    width: int = Field(default=64, ge=8, description="width in pixels, in the data's shape; follows from the height")
     features: str = Field(default="motion", description="extractor: motion, motion:FOLDER or i3d:FILE")
     batch_size: int = Field(default=16, ge=1, description="clips generated at a time")
     seed: int = Field(default=0, ge=0, description="seed of the noise; the same for every stage")
@@ -148,7 +148,12 @@ class RunConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _evaluated_as_cropped(self) -> RunConfig:
-        check_same_shape(self.evaluation.height, self.evaluation.width, self.data.height, self.data.width)
+        evaluation, given = self.evaluation, self.evaluation.model_fields_set
+        if "width" not in given:
+            evaluation.width = max(1, round(evaluation.height * self.data.aspect))
+        elif "height" not in given:
+            evaluation.height = max(1, round(evaluation.width / self.data.aspect))
+        check_same_shape(evaluation.height, evaluation.width, self.data.height, self.data.width)
         return self
 
     def teacher_of(self, name: str) -> str:

@@ -306,6 +306,9 @@ def test_clips_are_compared_at_the_shape_of_the_crop(file: Path) -> None:
     for height, width in ((180, 320), (240, 427), (125, 222)):  # the nearest whole pixel will do
         sizes = [f"evaluation.height={height}", f"evaluation.width={width}"]
         load_config(file, ["data.height=576", "data.width=1024", *sizes])
+    for given, expected in (("height=180", (180, 320)), ("width=320", (180, 320)), ("clips=5", (32, 57))):
+        evaluation = load_config(file, ["data.height=576", "data.width=1024", f"evaluation.{given}"]).evaluation
+        assert (evaluation.height, evaluation.width) == expected
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
