@@ -24,7 +24,7 @@ from mobilevd.plain_text import markdown_text
 
 NO_REASON = "not measured"
 # Terminal columns from which on there is room for all figures.
-WIDE = 110
+WIDE = 140
 DISTANCE = "distance"
 
 

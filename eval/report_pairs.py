@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from eval.figures import Row, number, significant
@@ -36,16 +37,18 @@ def legend(rows: Sequence[Row]) -> list[str]:
 def pairs_markdown(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], distance_name: str) -> list[str]:
     """Lines with a table of every row against the one above and against the first; empty without pairs.
 
+    `pairs` are all pairs of rows, (0, 1), (0, 2) and so on (`results["pairs"]`).
     A 95 % interval misses now and then, so the pairs of a long table may hold one that does.
     """
-    found = {tuple(pair["rows"]): pair["distance"] for pair in pairs}
+    found = dict(zip(combinations(range(len(names)), 2), pairs, strict=False))  # names may stand twice
     lines = []
-    for above, name in zip(names, names[1:], strict=False):
-        for other in dict.fromkeys((above, names[0])):
-            if (compared := found.get((other, name))) is not None:
+    for j, name in enumerate(names):
+        for i in dict.fromkeys((j - 1, 0)):
+            if (pair := found.get((i, j))) is not None:
+                compared = pair["distance"]
                 verdict = "equal within noise" if compared["equal_within_noise"] else _direction(compared["difference"])
                 interval = f"{_signed(compared['low'])} to {_signed(compared['high'])}"
-                cells = [name, other, _signed(compared["difference"]), interval, verdict]
+                cells = [name, names[i], _signed(compared["difference"]), interval, verdict]
                 lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
     if not lines:
         return []
