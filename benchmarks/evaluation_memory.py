@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 FRAMES, PAPER_CLIPS, BATCH = 14, 2048, 4
-SIZES = {"video": (576, 1024), "clip": (256, 512), "evaluation": (240, 320)}
+SIZES = {"video": (576, 1024), "clip": (256, 512), "evaluation": (180, 320)}
 LATENTS = 32, 64  # of a clip
 
 

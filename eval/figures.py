@@ -59,6 +59,8 @@ class Figure:
         clip_value: function from one clip, uint8 (T, H, W, 3), to a number, so that clips need not be kept; None if the
             figure does not come from clips.
         combine: function from these numbers of all generated clips (N,) and all reference clips (M,) to the figure.
+        is_optional: there is a column only if some row has the figure.
+        is_wide: the column is left out where the terminal is narrow.
     """
 
     key: str
@@ -66,17 +68,22 @@ class Figure:
     write: Callable[[Any], str]
     clip_value: Callable[[np.ndarray], float] | None = None
     combine: Callable[[np.ndarray, np.ndarray], float] = mean_of_generated
+    is_optional: bool = False
+    is_wide: bool = False
 
 
 FIGURES: list[Figure] = [
     Figure("nfe", "NFE", lambda v: f"{v:,}"),
     Figure("distance", "distance", significant),
+    Figure("distance_deviation", "over seeds", significant, is_optional=True, is_wide=True),
+    Figure("distance_infinite", "infinite clips", significant, is_optional=True, is_wide=True),
+    Figure("kernel_distance", "kernel distance", significant, is_optional=True, is_wide=True),
     Figure("motion_ratio", "motion", lambda v: f"{v:.2f}", clip_motion, ratio_of_motions),
     Figure("parameters", "params", with_prefix),
     Figure("tflops", "TFLOPs", significant),
     Figure("host_ms", "host ms", significant),
     Figure("device_ms", "device ms", significant),
-    Figure("flops_per_clip", "FLOPs per clip", with_prefix),
+    Figure("flops_per_clip", "FLOPs per clip", with_prefix, is_wide=True),  # its ratio to the base says the same
     Figure("flops_ratio", "against base", against_base),
 ]
 
@@ -104,13 +111,21 @@ def distance_names(rows: Sequence[Row]) -> set[str]:
     return {row["distance_name"] for row in rows if row.get("distance_name")}
 
 
+def kernel_name(distance_name: str) -> str:
+    """Name of the kernel distance on the features of a Frechet distance: FVD and KVD, FD-motion and KD-motion."""
+    return f"K{distance_name[1:]}" if distance_name.startswith("F") else f"kernel {distance_name}"
+
+
 def columns(rows: Sequence[Row]) -> list[Figure]:
-    """The figures as columns of these rows, which decide the unit of FLOPs and the name of the distance."""
+    """The figures as columns of these rows, which decide the unit of FLOPs and the names of the distances."""
     names = distance_names(rows)
     largest = max((number(row, "tflops") or 0.0 for row in rows), default=0.0)
     adapted = {}
     if len(names) == 1:
-        adapted["distance"] = {"header": names.pop()}
+        name = names.pop()
+        adapted["distance"] = {"header": name}
+        adapted["kernel_distance"] = {"header": kernel_name(name)}
     if largest < SMALL_TFLOPS:
         adapted["tflops"] = {"header": "GFLOPs", "write": lambda v: significant(v * 1000)}
-    return [replace(figure, **adapted.get(figure.key, {})) for figure in FIGURES]
+    shown = [f for f in FIGURES if not f.is_optional or any(number(row, f.key) is not None for row in rows)]
+    return [replace(figure, **adapted.get(figure.key, {})) for figure in shown]

@@ -17,13 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.figures import Figure, Row, columns, distance_names, number
+from eval.figures import Figure, Row, columns, distance_names, number, significant
+from eval.report_pairs import EQUAL, is_equal_to_previous, legend, pairs_markdown
 from mobilevd.files import atomic_write_text
-from mobilevd.plain_text import one_line
+from mobilevd.plain_text import markdown_text
 
 NO_REASON = "not measured"
-# Terminal columns from which on the FLOPs per clip have a column of their own.
-WIDE = 110
+# Terminal columns from which on there is room for all figures.
+WIDE = 140
+DISTANCE = "distance"
 
 
 def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
@@ -49,8 +51,13 @@ def _cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
     if value is None:
         return None
     text = column.write(value)
+    high = number(row, f"{column.key}_high")
+    if high is not None:
+        text += f" ± {significant(high - value, 2)}"
+    if column.key == DISTANCE and is_equal_to_previous(row):
+        text += f" {EQUAL}"
     # With two kinds of distance in one column, each number carries its name.
-    return f"{text} ({row.get('distance_name', 'unnamed')})" if column.key == "distance" and mixed_names else text
+    return f"{text} ({row.get('distance_name', 'unnamed')})" if column.key == DISTANCE and mixed_names else text
 
 
 def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distance") -> str:
@@ -75,7 +82,7 @@ def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distanc
 
 
 def _distance_name(rows: Sequence[Row]) -> str:
-    return next(figure.header for figure in columns(rows) if figure.key == "distance")
+    return next(figure.header for figure in columns(rows) if figure.key == DISTANCE)
 
 
 def render_table(
@@ -84,8 +91,9 @@ def render_table(
     *,
     protocol: Mapping[str, Any] | None = None,
     unavailable: Mapping[str, str] | None = None,
+    remarks: Sequence[str] = (),
 ) -> None:
-    """Print the cumulative table, and below it the protocol and the reasons for unavailable figures.
+    """Print the cumulative table, and below it the protocol, the remarks and the reasons for unavailable figures.
 
     A column in which every figure is unavailable for the same reason is left out; the line below says so.
     """
@@ -94,9 +102,7 @@ def render_table(
     table.add_column("model", overflow="fold", min_width=20)
     mixed = len(distance_names(rows)) > 1
     notes, kept = [], []
-    shown = columns(rows)
-    if console.width < WIDE:  # its ratio to the base says the same
-        shown = [column for column in shown if column.key != "flops_per_clip"]
+    shown = [column for column in columns(rows) if console.width >= WIDE or not column.is_wide]
     for column in shown:
         reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
         everywhere = all(_cell(row, column, mixed) is None for row in rows)
@@ -114,28 +120,14 @@ def render_table(
     console.print(table)
     if protocol:
         console.print(Text(describe_protocol(protocol, _distance_name(rows)), style="dim"))
-    for note in notes:
+    for note in [*legend(rows), *remarks, *notes]:
         console.print(Text(note, style="dim"))
-
-
-def _plain(text: Any) -> str:
-    """Text as it is, in one line of Markdown: no table cell, link, picture, HTML or emphasis begins or ends in it."""
-    escaped = re.sub(r"([\\`*_|~\[\]])", r"\\\1", one_line(str(text)))
-    for character, reference in (
-        ("&", "&amp;"),
-        ("<", "&lt;"),
-        (">", "&gt;"),
-        ("://", "&#58;//"),
-        ("www.", "www&#46;"),
-    ):
-        escaped = escaped.replace(character, reference)
-    return escaped
 
 
 def _link(name: Any, target: Any) -> str:
     """A link to a file beside the report; the name alone if the target is anything else."""
     inside = isinstance(target, str) and re.fullmatch(r"[\w. -]+(/[\w. -]+)*", target) and ".." not in target.split("/")
-    return f"[{_plain(name)}](<{target}>)" if inside else _plain(name)
+    return f"[{markdown_text(name)}](<{target}>)" if inside else markdown_text(name)
 
 
 def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
@@ -143,10 +135,13 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
     common, rows = unavailable or {}, _with_ratios(rows)
     shown = columns(rows)
     mixed = len(distance_names(rows)) > 1
-    lines = ["| model | " + " | ".join(_plain(c.header) for c in shown) + " |", "|---" + "|---:" * len(shown) + "|"]
+    lines = [
+        "| model | " + " | ".join(markdown_text(c.header) for c in shown) + " |",
+        "|---" + "|---:" * len(shown) + "|",
+    ]
     for row in rows:
         cells = [_cell(row, c, mixed) or f"unavailable: {_reason(row, c.key, common)}" for c in shown]
-        lines.append("| " + " | ".join(map(_plain, [row["name"], *cells])) + " |")
+        lines.append("| " + " | ".join(map(markdown_text, [row["name"], *cells])) + " |")
     return "\n".join(lines)
 
 
@@ -160,28 +155,31 @@ def _details(row: Row) -> list[str]:
     samples = ", ".join(_link(name, target) for name, target in (row.get("samples") or {}).items())
     notes = row.get("notes")
     texts = [notes] if isinstance(notes, str) else list(notes or [])
-    parts = [part for part in [_plain(" ".join(map(str, texts))), samples] if part]
-    return [f"- **{_plain(row['name'])}**: {'; '.join(parts)}"] if parts else []
+    parts = [part for part in [markdown_text(" ".join(map(str, texts))), samples] if part]
+    return [f"- **{markdown_text(row['name'])}**: {'; '.join(parts)}"] if parts else []
 
 
 def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
     """Write the report of a run from its results (the content of `results.json`)."""
     rows = results.get("rows") or []
     facts = {"created": results.get("created"), "seed": results.get("seed"), **(results.get("machine") or {})}
-    lines = [f"# {_plain(results.get('name', 'run'))}", ""]
+    lines = [f"# {markdown_text(results.get('name', 'run'))}", ""]
     lines += [
-        f"- {_plain(str(key).replace('_', ' '))}: {_plain(_listed(value))}"
+        f"- {markdown_text(str(key).replace('_', ' '))}: {markdown_text(_listed(value))}"
         for key, value in facts.items()
         if value is not None
     ]
     lines += ["", "## Cumulative effect", ""]
     if rows:
-        lines += [_plain(describe_protocol(results.get("protocol") or {}, _distance_name(rows))), ""]
+        lines += [markdown_text(describe_protocol(results.get("protocol") or {}, _distance_name(rows))), ""]
         lines += [markdown_table(rows, results.get("unavailable")), ""]
         lines += [
             "Motion is the mean frame-to-frame change over that of the reference clips (1 is right). FLOPs count a",
             "multiply-accumulate as 2, for one function evaluation; per clip they are multiplied by NFE.",
         ]
+        for line in (*legend(rows), *(results.get("remarks") or [])):
+            lines += ["", markdown_text(line)]
+        lines += pairs_markdown(results.get("pairs") or [], [str(row["name"]) for row in rows], _distance_name(rows))
     else:
         lines.append("No stage has finished yet.")
     details = [line for row in rows for line in _details(row)]

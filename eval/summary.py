@@ -41,10 +41,20 @@ def summarize(
     extractor: FeatureExtractor,
     first_frame: dict[str, np.ndarray] | None = None,
     what: str = "clips",
+    names: Sequence[str] | None = None,
 ) -> ClipSummary:
-    """Summarize clips, uint8 (N, T, H, W, 3). UserError for another form or fewer than 2 frames."""
+    """Summarize clips, uint8 (N, T, H, W, 3), which errors call by `names`, or by their number among these.
+
+    UserError for another form, fewer than 2 frames, and features that are no numbers.
+    """
     check_clips(clips, min_frames=2, what=what)
-    return ClipSummary(extractor(clips), clip_values(clips), form_of(clips), first_frame or {})
+    features = extractor(clips)
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        first = names[bad[0]] if names is not None else f"clip {bad[0] + 1} of {len(clips)}"
+        more = f"; {len(bad) - 1} more of these {len(clips)} too" if len(bad) > 1 else ""
+        raise UserError(f"{what}: {first}: its features of {extractor.distance_name} are NaN or infinite{more}")
+    return ClipSummary(features, clip_values(clips), form_of(clips), first_frame or {})
 
 
 def join_summaries(parts: Sequence[ClipSummary], what: str = "clips") -> ClipSummary:

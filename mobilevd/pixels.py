@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from mobilevd.picture_files import open_picture
+from mobilevd.resample import centre_box, resampled
 
 
 def to_float(pixels: Tensor) -> Tensor:
@@ -30,14 +30,13 @@ def tensor_to_frames(frames: Tensor) -> np.ndarray:
 
 
 def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 frames (H, W, 3), or clips of any number of leading axes, to another size: bilinear with antialiasing."""
+    """uint8 frames (H, W, 3), or clips of any number of leading axes, to another size, as clips are read (`resampled`)."""
     if frames.shape[-3:-1] == (height, width):
         return frames
-    if frames.ndim > 4:  # clip by clip: in float they take four times their memory
-        return np.stack([resize_frames(clip, height, width) for clip in frames])
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).reshape(-1, *frames.shape[-3:]).permute(0, 3, 1, 2).float()
-    small = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
-    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).reshape(*frames.shape[:-3], height, width, 3).numpy()
+    small = np.empty((*frames.shape[:-3], height, width, 3), np.uint8)
+    for place in np.ndindex(*frames.shape[:-3]):
+        small[place] = resampled(frames[place], height, width)
+    return small
 
 
 def read_picture(path: Path, height: int, width: int) -> Tensor:
@@ -46,10 +45,7 @@ def read_picture(path: Path, height: int, width: int) -> Tensor:
     Raises UserError for a file that cannot be read (`open_picture`).
     """
     picture = open_picture(path)
-    scale = min(picture.width / width, picture.height / height)
-    crop_width, crop_height = scale * width, scale * height
-    left, top = (picture.width - crop_width) / 2, (picture.height - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
+    box = centre_box(picture.height, picture.width, width / height)
     small = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
     return to_float(torch.from_numpy(np.array(small)).permute(2, 0, 1)[None])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 
 def visible(text: str) -> str:
     """Text with line ends as they are, and a blank for every other character that shows nothing.
@@ -14,3 +17,17 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """`visible` text in one line."""
     return " ".join(visible(text).split())
+
+
+def markdown_text(text: Any) -> str:
+    """Text as it is, in one line of Markdown: no table cell, link, picture, HTML or emphasis begins or ends in it."""
+    escaped = re.sub(r"([\\`*_|~\[\]])", r"\\\1", one_line(str(text)))
+    for character, reference in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("://", "&#58;//"),
+        ("www.", "www&#46;"),
+    ):
+        escaped = escaped.replace(character, reference)
+    return escaped

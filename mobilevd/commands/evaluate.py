@@ -31,7 +31,7 @@ def evaluate_command(
     Args:
         num_frames, fps: length and rate of the compared clips; None takes those of the first generated clip, which also
             sets the size.
-        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.i3d`).
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
 
     Raises:
         UserError: no clips, clips that cannot be read or differ, an unknown feature extractor.

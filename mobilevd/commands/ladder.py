@@ -197,9 +197,9 @@ def _program_sampler(target: Target, file: Path) -> Sampler:
 def _evaluated(
     evaluator: Evaluator, entry: Entry, sample: Sampler, display: Display, row: dict[str, Any]
 ) -> dict[str, Any]:
-    count = evaluator.config.evaluation.clips
+    count = evaluator.config.evaluation.clips * evaluator.config.evaluation.seeds
     with display.bar(f"judging {row['name']}", count) as bar:
-        result, _, _ = evaluator.compare(entry, sample, lambda done: bar.update(done, count))
+        result = evaluator.compare(entry, sample, lambda done: bar.update(done, count)).figures
     return {**row, **{key: result[key] for key in ("distance", "distance_name", "motion_ratio", "protocol")}}
 
 

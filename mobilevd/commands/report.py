@@ -40,6 +40,7 @@ def report_command(run_folder: Path, console: Console | None = None) -> None:
         console,
         protocol=results.get("protocol"),
         unavailable=results.get("unavailable"),
+        remarks=results.get("remarks") or (),
     )
 
 

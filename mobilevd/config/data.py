@@ -43,7 +43,9 @@ class DataSettings(ConfigModel):
     )
     num_frames: int = Field(default=8, ge=2, description="frames of a clip")
     fps: int = Field(default=7, ge=1, description="frames per second of a clip")
-    height: int = Field(default=64, ge=8, description="height in pixels, until a stage changes it")
+    height: int = Field(
+        default=64, ge=8, description="height in pixels, until a stage changes it; with `width` the shape of every crop"
+    )
     width: int = Field(default=128, ge=8, description="width in pixels, until a stage changes it")
     aspect_ratios: list[Annotated[float, Field(gt=0)]] = Field(
         default_factory=list,
@@ -86,6 +88,11 @@ class DataSettings(ConfigModel):
     shard_mb: int = Field(default=1024, ge=1, description="size of a shard of encoded clips in MB, about")
     workers: int | None = Field(default=None, ge=0, description="processes that decode videos; null: one per core")
     scenes: ScenesSettings = Field(default_factory=ScenesSettings, description="the procedural videos")
+
+    @property
+    def aspect(self) -> float:
+        """Width / height of the run's one crop: what every stage and the evaluation see of a video's frames."""
+        return self.width / self.height
 
     @model_validator(mode="after")
     def _whole_videos(self) -> DataSettings:

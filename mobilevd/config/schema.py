@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from mobilevd.config.base import ConfigModel, PathValue
 from mobilevd.config.data import DataSettings
 from mobilevd.config.objectives import AdversarialSettings, AnyObjective, NoObjectiveSettings
+from mobilevd.config.shape import check_same_shape
 from mobilevd.config.training import HardwareSettings, TrackingSettings, TrainingSettings
 from mobilevd.config.transforms import AnyTransform
 
@@ -73,12 +74,18 @@ class StageSettings(ConfigModel):
 class EvaluationSettings(ConfigModel):
     """The evaluation that every stage gets."""
 
-    clips: int = Field(default=96, ge=2, description="clips generated, and compared with as many real ones")
+    clips: int = Field(default=96, ge=2, description="clips generated; all held-out clips are compared with")
     height: int = Field(default=32, ge=8, description="height in pixels at which clips are compared")
-    width: int = Field(default=64, ge=8, description="width in pixels at which clips are compared")
+    width: int = Field(default=64, ge=8, description="width in pixels, in the data's shape; follows from the height")
     features: str = Field(default="motion", description="extractor: motion, motion:FOLDER or i3d:FILE")
     batch_size: int = Field(default=16, ge=1, description="clips generated at a time")
     seed: int = Field(default=0, ge=0, description="seed of the noise; the same for every stage")
+    seeds: int = Field(
+        default=1, ge=1, description="sets of clips with noise of their own; above 1 figures are means over them"
+    )
+    extrapolate: bool = Field(
+        default=False, description="also the Frechet distance extrapolated to infinitely many clips (FID_inf)"
+    )
     mixed_precision: Literal["no", "bf16"] = Field(default="no", description="precision of the model that generates")
     sheet_clips: int = Field(default=4, ge=1, description="clips in a stage's samples and contact sheet")
 
@@ -137,6 +144,16 @@ class RunConfig(ConfigModel):
                     "between validations"
                 )
         self.output = Path(str(self.output).replace("{name}", self.name))
+        return self
+
+    @model_validator(mode="after")
+    def _evaluated_as_cropped(self) -> RunConfig:
+        evaluation, given = self.evaluation, self.evaluation.model_fields_set
+        if "width" not in given:
+            evaluation.width = max(1, round(evaluation.height * self.data.aspect))
+        elif "height" not in given:
+            evaluation.height = max(1, round(evaluation.width / self.data.aspect))
+        check_same_shape(evaluation.height, evaluation.width, self.data.height, self.data.width)
         return self
 
     def teacher_of(self, name: str) -> str:

@@ -86,7 +86,15 @@ def spread(clips: list[Clip], limit: int | None) -> list[Clip]:
     return [clips[i * len(clips) // limit] for i in range(limit)]
 
 
-def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
-    """Read the clips' pixels: uint8 (N, T, H, W, 3)."""
+def read_pixels(config: RunConfig, clip: Clip, height: int, width: int, num_frames: int | None = None) -> np.ndarray:
+    """A clip, or its first `num_frames`, at a size in pixels: uint8 (T, H, W, 3).
+
+    The run's crop of every frame (`DataSettings.aspect`), whatever the size: a size of another shape sees it stretched.
+    """
     data = config.data
-    return np.stack([read_clip(c.video, data.num_frames, data.fps, c.start_s, height, width) for c in clips])
+    return read_clip(clip.video, num_frames or data.num_frames, data.fps, clip.start_s, height, width, data.aspect)
+
+
+def read_clips(config: RunConfig, clips: list[Clip], height: int, width: int) -> np.ndarray:
+    """`read_pixels` of several clips: uint8 (N, T, H, W, 3)."""
+    return np.stack([read_pixels(config, clip, height, width) for clip in clips])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eval.features import FeatureExtractor
 from eval.protocol import evaluate_summaries, first_frame_fidelities
+from eval.row_distances import RowFeatures, remarks_on, row_distances
 from eval.samples import write_contact_sheet
 from eval.summary import ClipSummary, join_summaries, summarize
 from mobilevd.codecs.base import Codec
@@ -27,10 +28,11 @@ from mobilevd.diffusion.animate import Sampler, animate, make_sampler
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations
 from mobilevd.model.flops import count_flops
 from mobilevd.model.unet import SpatioTemporalUNet
-from mobilevd.pipeline.data import RunClips, spread
-from mobilevd.pipeline.held_out import identity_of, read_first_frame, read_pixels, reference_clips
+from mobilevd.pipeline.data import RunClips, read_clips, spread
+from mobilevd.pipeline.held_out import identity_of, read_first_frame, reference_clips
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.reference import summarize_reference
+from mobilevd.pipeline.row_features import write_features
 from mobilevd.pipeline.rows import Entry
 from mobilevd.pixels import resize_frames
 from training.data.clips import Clip
@@ -48,6 +50,22 @@ def guidance_of(config: RunConfig) -> Tensor:
 def sampler_of(config: RunConfig, entry: Entry, unet: SpatioTemporalUNet) -> Sampler:
     """The sampler of an entry's model: one evaluation, or the multi-step sampler."""
     return make_sampler(unet, config.diffusion, config.data.num_frames, entry.one_step)
+
+
+@dataclass(frozen=True)
+class JudgedClips:
+    """What an evaluation found.
+
+    Attributes:
+        figures: of the row.
+        kept: features of the clips, to compare the row with others by.
+        shown, real: the clips of the contact sheet, generated and real, uint8 (N, T, H, W, 3).
+    """
+
+    figures: dict[str, Any]
+    kept: RowFeatures
+    shown: np.ndarray
+    real: np.ndarray
 
 
 @dataclass
@@ -87,19 +105,19 @@ class Evaluator:
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
     def evaluate(self, entry: Entry, on_clips: Callable[[int], None]) -> dict[str, Any]:
-        """Generate, compare, write samples.mp4 and contact_sheet.png, and return the row's figures."""
+        """Generate, compare, write features.npz, samples.mp4 and contact_sheet.png, and return the row's figures."""
         config = self.config
         unet = together(self.processes, lambda: SpatioTemporalUNet.from_pretrained(entry.model))
         cast(nn.Module, unet).to(next(self.codec.parameters()).device)
-        result, generated, real = self.compare(entry, sampler_of(config, entry, unet), on_clips)
-        from_first(self.processes, lambda: self._write_samples(entry, generated, real))
+        judged = self.compare(entry, sampler_of(config, entry, unet), on_clips)
+        from_first(self.processes, lambda: self._write(entry, judged))
         latent_size = self.codec.latent_size(entry.height, entry.width)
         count = count_flops(unet, config.data.num_frames, *latent_size)
         guidance = guidance_of(config)
         nfe = 1 if entry.one_step else function_evaluations(config.diffusion.num_steps, guidance)
         return {
             "nfe": nfe,
-            **result,
+            **judged.figures,
             "parameters": count.parameters,
             "tflops": count.flops / 1e12,
             "flops_per_clip": count.flops * nfe,
@@ -108,51 +126,70 @@ class Evaluator:
             "temporal_blocks": len(unet.temporal_block_names()),
         }
 
-    def compare(
-        self, entry: Entry, sample: Sampler, on_clips: Callable[[int], None]
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-        """Generate from the held-out first frames; return the figures, and the clips of the sheet, generated and real.
+    def compare(self, entry: Entry, sample: Sampler, on_clips: Callable[[int], None]) -> JudgedClips:
+        """Generate from the held-out first frames, and compare; `on_clips` is told how many clips are done.
 
-        Clip i's noise comes from the seed evaluation.seed + i, and batches are the same in any number of processes: so are
-        the figures.
+        Clip i's noise comes from the seed evaluation.seed + i, and that of the next set (`evaluation.seeds`) from the seeds
+        after these. Batches are the same in any number of processes: so are the figures.
         """
         evaluation = self.config.evaluation
         chosen = spread(self.clips.test.clips, evaluation.clips)
         size = evaluation.batch_size
-        starts = range(0, len(chosen), size)
+        batches = [(number, start) for number in range(evaluation.seeds) for start in range(0, len(chosen), size)]
+        ends = np.cumsum([len(chosen[start : start + size]) for _, start in batches])
 
         def work(number: int) -> tuple[ClipSummary, np.ndarray]:
-            start = starts[number]
-            return self._generate(entry, sample, chosen[start : start + size], start)
+            of_set, start = batches[number]
+            return self._generate(entry, sample, chosen[start : start + size], start, of_set)
 
-        def done(batches: int) -> None:
-            on_clips(min(len(chosen), batches * size))
-
-        parts = in_rounds(self.processes, len(starts), work, done)
+        parts = in_rounds(self.processes, len(batches), work, lambda done: on_clips(int(ends[done - 1])))
         generated = join_summaries([summary for summary, _ in parts], "generated clips")
-        result = evaluate_summaries(generated, self.reference, self.extractor, fps=self.config.data.fps)
+        figures, kept = from_first(self.processes, lambda: self._figures(generated))
         shown = np.concatenate([clips for _, clips in parts if len(clips)])
-        real = from_first(self.processes, lambda: self._read(chosen[: len(shown)], entry))
-        return result, shown, real
+        real = from_first(
+            self.processes, lambda: read_clips(self.config, chosen[: len(shown)], entry.height, entry.width)
+        )
+        return JudgedClips(figures, kept, shown, real)
 
-    def _generate(self, entry: Entry, sample: Sampler, clips: list[Clip], start: int) -> tuple[ClipSummary, np.ndarray]:
-        """Generate a batch, of which the first is clip `start`: its summary, and those of its clips that are shown."""
+    def _figures(self, generated: ClipSummary) -> tuple[dict[str, Any], RowFeatures]:
+        """The figures of all sets of generated clips, and what is kept of them."""
+        evaluation, sets = self.config.evaluation, self.config.evaluation.seeds
+        figures = evaluate_summaries(generated, self.reference, self.extractor, fps=self.config.data.fps)
+        features = generated.features.reshape(sets, len(generated) // sets, -1)
+        distances, kept = row_distances(features, self.reference.features, evaluation.extrapolate)
+        if sets > 1:
+            figures["protocol"] |= {"generated_clips": features.shape[1], "noise_seeds": sets}
+        return {**figures, **distances}, kept
+
+    def remarks(self) -> list[str]:
+        """What the numbers of clips do to the distances, where it matters."""
+        evaluation, (real, features) = self.config.evaluation, self.reference.features.shape
+        clips = min(len(self.clips.test.clips), evaluation.clips)
+        return remarks_on(clips, real, features, self.extractor.distance_name, evaluation.extrapolate)
+
+    def _generate(
+        self, entry: Entry, sample: Sampler, clips: list[Clip], start: int, of_set: int
+    ) -> tuple[ClipSummary, np.ndarray]:
+        """Generate a batch of a set, the first of it clip `start`: its summary, and those of its clips that are shown."""
         config, evaluation = self.config, self.config.evaluation
         first_frames = np.stack([read_first_frame(config, clip, entry.height, entry.width) for clip in clips])
-        seeds = [evaluation.seed + start + i for i in range(len(clips))]
+        seeds = [evaluation.seed + of_set * evaluation.clips + start + i for i in range(len(clips))]
         precision = evaluation.mixed_precision
         generated = animate(sample, self.codec, first_frames, seeds, config.data, config.diffusion, precision)
         small = resize_frames(generated, evaluation.height, evaluation.width)
         conditions = resize_frames(first_frames, evaluation.height, evaluation.width)
         fidelities = first_frame_fidelities(small, conditions)
-        shown = generated[: max(0, evaluation.sheet_clips - start)].copy()
-        return summarize(small, self.extractor, fidelities, what="generated clips"), shown
+        shown = generated[: max(0, evaluation.sheet_clips - start) if of_set == 0 else 0].copy()
+        names = [
+            f"{entry.name}, clip {start + i} (seed {seed}, from {clip.video} at {clip.start_s:.2f} s)"
+            for i, (seed, clip) in enumerate(zip(seeds, clips, strict=True))
+        ]
+        return summarize(small, self.extractor, fidelities, what="generated clips", names=names), shown
 
-    def _read(self, clips: list[Clip], entry: Entry) -> np.ndarray:
-        return np.stack([read_pixels(self.config, clip, entry.height, entry.width) for clip in clips])
-
-    def _write_samples(self, entry: Entry, generated: np.ndarray, real: np.ndarray) -> None:
+    def _write(self, entry: Entry, judged: JudgedClips) -> None:
+        write_features(entry.folder, judged.kept)
         rows, labels = [], []
+        generated, real = judged.shown, judged.real
         for i, (ours, theirs) in enumerate(zip(generated, real, strict=True)):
             rows += [theirs, ours]
             labels += [f"real {i + 1}", f"{entry.label} {i + 1}"]

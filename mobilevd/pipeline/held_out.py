@@ -6,10 +6,9 @@ import numpy as np
 
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
-from mobilevd.pipeline.data import RunClips, spread
+from mobilevd.pipeline.data import RunClips, read_pixels, spread
 from mobilevd.pixels import resize_frames
 from training.data.clips import Clip
-from training.data.video import read_clip
 
 MAX_REFERENCE_CLIPS = 2048  # as in the usual FVD protocol
 
@@ -37,18 +36,16 @@ def state_of(clip: Clip) -> list[object]:
     return [clip.video.offset, status.st_size, status.st_mtime_ns]
 
 
-def read_pixels(config: RunConfig, clip: Clip, height: int, width: int) -> np.ndarray:
-    """A clip as uint8 (T, H, W, 3)."""
-    data = config.data
-    return read_clip(clip.video, data.num_frames, data.fps, clip.start_s, height, width)
-
-
 def read_first_frame(config: RunConfig, clip: Clip, height: int, width: int) -> np.ndarray:
     """A clip's first frame as uint8 (H, W, 3); the rest of it is not decoded."""
-    return read_clip(clip.video, 1, config.data.fps, clip.start_s, height, width)[0]
+    return read_pixels(config, clip, height, width, num_frames=1)[0]
 
 
 def read_for_evaluation(config: RunConfig, clip: Clip) -> np.ndarray:
-    """A clip at the evaluation's size, uint8 (T, H, W, 3), read at the data's and made smaller at once."""
+    """A clip at the evaluation's size, uint8 (T, H, W, 3), as a perfect base would return it.
+
+    Read at the data's size and then reduced, as generated clips are: of the base exactly, of a smaller stage nearly, for
+    its clips were reduced once more on the way.
+    """
     pixels = read_pixels(config, clip, config.data.height, config.data.width)
     return resize_frames(pixels, config.evaluation.height, config.evaluation.width)

@@ -43,8 +43,9 @@ def training_clips(config: RunConfig, clips: ClipIndex, entry: Entry) -> ClipSet
             return float(data.motion_bucket_id)
         return measured.bucket(clip.motion.magnitude)
 
+    crop = None if data.aspect_ratios else data.aspect  # buckets of sizes are there to keep shapes
     groups = [
-        ClipGroup(height, width, listed, [bucket(clip) for clip in listed])
+        ClipGroup(height, width, listed, [bucket(clip) for clip in listed], crop)
         for (height, width), listed in zip(sizes, grouped, strict=True)
         if listed
     ]

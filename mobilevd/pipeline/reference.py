@@ -20,7 +20,7 @@ from mobilevd.files import atomic_file
 from mobilevd.pipeline.held_out import identity_of, read_for_evaluation, state_of
 from training.data.clips import Clip
 
-FORM = 1  # of the kept file; another one when what it holds is computed otherwise
+FORM = 2  # of the kept file; another one when what it holds is computed otherwise
 CLIPS_AT_A_TIME = 8  # of a process, in memory: 26 MB at 14 frames of 320x240
 
 
@@ -44,7 +44,8 @@ def summarize_reference(
     def work(number: int) -> ClipSummary:
         share = clips[number * CLIPS_AT_A_TIME : (number + 1) * CLIPS_AT_A_TIME]
         pixels = np.stack([read_for_evaluation(config, clip) for clip in share])
-        return summarize(pixels, extractor, what="reference clips")
+        names = [f"{clip.video} at {clip.start_s:.2f} s" for clip in share]
+        return summarize(pixels, extractor, what="reference clips", names=names)
 
     def done(rounds: int) -> None:
         if on_clips is not None:

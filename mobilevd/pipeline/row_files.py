@@ -1,4 +1,4 @@
-"""What a row's figures are of: the SHA-256 of its weights and program, checked before they are believed again."""
+"""What a row's figures are of: the SHA-256 of weights, features and program, checked before they are believed again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from device_runner.bundle.read import read_bundle
 from device_runner.errors import RunnerError
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
+from mobilevd.pipeline.row_features import FILE as FEATURES
 
 REMEDY = "delete {folder} and the stages after it to make them anew, or give output=ANOTHER_FOLDER"
 
 
 def files_of_row(folder: Path) -> dict[str, str]:
-    """Path in the row's folder -> SHA-256, of the model's files and of the bundle's manifest, which holds all others."""
+    """Path in the row's folder -> SHA-256: model files, features, and the bundle's manifest, which holds all others."""
     model = sorted(path for path in (folder / "model").glob("*") if path.is_file())
     manifest = folder / "bundle" / MANIFEST
-    found = [*model, *([manifest] if manifest.is_file() else [])]
+    found = [*model, *(file for file in (folder / FEATURES, manifest) if file.is_file())]
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 
@@ -30,6 +31,11 @@ def check_row_files(folder: Path, recorded: Any) -> None:
         raise UserError(f"{folder}: its figures do not tell which files they are of; {remedy}")
     found = files_of_row(folder)
     for name, digest in recorded.items():
+        if name == FEATURES and found.get(name) != digest:
+            raise UserError(
+                f"{folder / name}: is not the file that the figures are of; give the command of the run again, which "
+                "judges the row anew"
+            )
         if name not in found:
             raise UserError(f"{folder / str(name)}: is not there any more, and its figures are; {remedy}")
         if found[name] != digest:

@@ -128,7 +128,10 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
         multiple *= math.prod(transform.size_factor for transform in stage.transforms)
         training = seen_by_weights(stage.training)
         parts = stage.model_dump(mode="json", exclude={"training", "label", "nfe"})
-        fingerprint = _fingerprint(previous.fingerprint, parts, training if stage.objective.trains else None)
+        decisive = [previous.fingerprint, parts, training if stage.objective.trains else None]
+        if stage.objective.trains and not config.data.aspect_ratios and height * sizes[0][1] != width * sizes[0][0]:
+            decisive.append("the base's crop, stretched")  # earlier versions took another crop for such a size
+        fingerprint = _fingerprint(*decisive)
         folder = config.output / f"{number:02d}-{stage.name}"
         previous = Entry(
             stage.name,

@@ -34,7 +34,9 @@ from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
+from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
+from mobilevd.pipeline.row_features import features_are
 from mobilevd.pipeline.row_files import check_row_files, files_of_row
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
 from mobilevd.pipeline.run_folder import hold_run_folder
@@ -67,7 +69,7 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
-    render_table(done["rows"], display.console, protocol=done["protocol"])
+    render_table(done["rows"], display.console, protocol=done["protocol"], remarks=done.get("remarks", ()))
     display.line(f"report: {config.output / 'report.md'}   figures: {config.output / 'results.json'}")
     return done
 
@@ -130,8 +132,10 @@ def _finished_results(config: RunConfig, entries: list[Entry]) -> dict[str, Any]
     if not isinstance(results, dict) or results.get("settings") != _settings(config, entries):
         return None
     rows = results.get("rows")
-    if not isinstance(rows, list) or len(rows) != len(entries) or not all("files" in row for row in rows):
-        return None  # of an earlier version: put together again from the rows' own files
+    if not isinstance(rows, list) or len(rows) != len(entries):
+        return None
+    if not all(features_are(entry.folder, row.get("files")) for entry, row in zip(entries, rows, strict=True)):
+        return None  # of an earlier version, or without its features: put together again from the rows' own files
     for entry, row in zip(entries, rows, strict=True):
         check_row_files(entry.folder, row["files"])
     return results
@@ -159,6 +163,8 @@ def _work(
         display.heading("data")
         clips = prepare_clips(config, display)
     evaluator = _evaluator(config, codec, clips, display, processes, trusted)
+    for remark in evaluator.remarks():
+        display.line(f"  {remark}")
     rows = []
     for number, entry in enumerate(entries):
         display.heading(f"{number + 1}/{len(entries)} {entry.label}")
@@ -167,7 +173,7 @@ def _work(
         from_first(processes, partial(_measure_and_record, config, entry, entries, codec, clips, display, row))
         rows.append(row)
     if processes.is_main_process:
-        _write_results(config, entries, rows)
+        _write_results(config, entries, rows, evaluator.remarks())
     processes.wait_for_everyone()
     return read_json(config.output / "results.json")
 
@@ -203,15 +209,18 @@ def _measure_and_record(
     display.line(f"  {_summary(row)}")
 
 
-def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]]) -> None:
+def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]], remarks: list[str]) -> None:
     _inherit_host_ms(rows)
+    pairs = compare_all(entries, rows)
     results = {
         "name": config.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": config.seed,
         "machine": _machine(config),
         "protocol": {**rows[0]["protocol"], "extractor": rows[0]["extractor"]},
+        "remarks": remarks,
         "rows": rows,
+        "pairs": pairs,
         "settings": _settings(config, entries),
     }
     atomic_write_json(config.output / "results.json", results)
@@ -229,7 +238,7 @@ def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Di
     kept = from_first(evaluator.processes, lambda: _kept_figures(file, asked))
     if kept is not None:
         return {**kept, "name": entry.label}
-    count = config.evaluation.clips
+    count = config.evaluation.clips * config.evaluation.seeds
     with display.bar(f"generating and judging {count} clips", count) as bar:
         row = evaluator.evaluate(entry, lambda done: bar.update(done, count))
     samples = {"video": f"{entry.folder.name}/samples.mp4", "contact_sheet": f"{entry.folder.name}/contact_sheet.png"}
@@ -243,8 +252,10 @@ def _kept_figures(file: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     kept = read_json(file)
-    if not isinstance(kept, dict) or kept.get("asked") != asked or "files" not in kept:
+    if not isinstance(kept, dict) or kept.get("asked") != asked:
         return None
+    if not features_are(file.parent, kept.get("files")):
+        return None  # of an earlier version, or its features are lost: judged once more
     check_row_files(file.parent, kept["files"])
     return kept
 

@@ -115,6 +115,53 @@ def test_terminal_table() -> None:
     assert "FD-motion: Frechet distance, 96 generated against 512 reference clips; 8 frames of 64x32 at 7 fps" in text
 
 
+def with_intervals() -> list[dict[str, Any]]:
+    base, last = rows()
+    base |= {"distance_low": 11.0, "distance_high": 13.69, "kernel_distance": 0.0123, "kernel_distance_high": 0.0156}
+    last |= {"distance_low": 12.0, "distance_high": 16.0, "kernel_distance": -0.001, "kernel_distance_high": 0.002}
+    equal = {"difference": 1.655, "low": -0.5, "high": 3.81, "equal_within_noise": True}
+    last["against_previous"] = {"rows": [base["name"], last["name"]], "distance": equal}
+    return [base, last]
+
+
+def test_distances_bear_their_intervals_and_what_is_equal_within_noise() -> None:
+    text = printed(with_intervals(), protocol=PROTOCOL, remarks=["96 clips are few"])
+    header = next(line for line in text.splitlines() if "model" in line)
+    assert "FD-motion" in header and "KD-motion" in header and "over seeds" not in header
+    base = next(line for line in text.splitlines() if " base " in line and "12.3" in line)
+    assert "12.3 ± 1.3 " in base and "≈" not in base and "0.0123 ± 0.0033" in base
+    last = next(line for line in text.splitlines() if "+ channel [funnels]" in line)
+    assert "14.0 ± 2.0 ≈" in last and "-0.00100 ± 0.0030" in last
+    assert "≈ is equal to the row above within noise" in text and "96 clips are few" in text
+    apart = with_intervals()
+    apart[1]["against_previous"]["distance"]["equal_within_noise"] = False
+    assert "≈" not in printed(apart)
+    assert "±" not in printed(rows()) and "KD-motion" not in printed(rows())  # of an earlier version
+
+
+def test_differences_of_pairs_are_in_the_report(tmp_path: Path) -> None:
+    base, last = with_intervals()
+    middle = {**last, "name": "middle"}
+
+    def pair(first: str, second: str, difference: float, equal: bool) -> dict[str, Any]:
+        found = {"difference": difference, "low": difference - 2, "high": difference + 2, "equal_within_noise": equal}
+        return {"rows": [first, second], "distance": found, "kernel_distance": found}
+
+    pairs = [
+        pair("base", "middle", 1.5, True),
+        pair("base", last["name"], 5.0, False),
+        pair("middle", last["name"], -3.5, False),
+    ]
+    results = {"name": "tiny", "rows": [base, middle, last], "pairs": pairs, "remarks": ["96 | clips are few"]}
+    write_report_markdown(tmp_path / "report.md", results)
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").splitlines()
+    assert "96 \\| clips are few" in lines
+    assert "| middle | base | +1.50 | -0.500 to +3.50 | equal within noise |" in lines
+    assert "| + channel \\[funnels\\] | middle | -3.50 | -5.50 to -1.50 | smaller |" in lines
+    assert "| + channel \\[funnels\\] | base | +5.00 | +3.00 to +7.00 | larger |" in lines
+    assert sum("| base |" in line and line.count("|") == 6 for line in lines) == 2, "a pair is told once"
+
+
 def test_large_models_are_in_teraflops() -> None:
     text = printed([{**row, "tflops": 1000 * row["tflops"]} for row in rows()])
     assert "TFLOPs" in text and "GFLOPs" not in text and "4.28" in text

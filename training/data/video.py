@@ -15,9 +15,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.stream import VideoStream
-from PIL import Image
 
 from mobilevd.files import atomic_file
+from mobilevd.resample import centre_box, resampled
 from training.data.display_matrix import UnknownMatrix, swaps_sides, turn_of, turned
 from training.data.video_colour import UnknownColour, from_rgb, tag_colours, to_rgb
 from training.data.video_place import MARK
@@ -34,9 +34,17 @@ FramePicture = Callable[[av.VideoFrame, float], np.ndarray]
 
 
 def read_clip(
-    source: Video | Path | str, num_frames: int, fps: float, start_s: float, height: int, width: int
+    source: Video | Path | str,
+    num_frames: int,
+    fps: float,
+    start_s: float,
+    height: int,
+    width: int,
+    crop: float | None = None,
 ) -> np.ndarray:
-    """Read the frames shown nearest to start_s + k / fps; centre crop to the asked aspect, then resize.
+    """Read the frames shown nearest to start_s + k / fps: the rectangle of width / height `crop` in their centre, resized.
+
+    Without `crop` it is the asked size's; another one is stretched to that size.
 
     Times count from the video's first frame, whatever its own rate; a slower file repeats frames, as a player
     would.
@@ -44,7 +52,11 @@ def read_clip(
     Returns uint8 (T, H, W, 3), RGB, of SDR. Raises VideoError if the file is broken or ends too early, for frames that the
     decoder found damaged, and for colours that cannot be converted.
     """
-    return read_frames(source, num_frames, fps, start_s, lambda frame, aspect: _picture(frame, height, width, aspect))
+
+    def picture(frame: av.VideoFrame, pixel_aspect: float) -> np.ndarray:
+        return _picture(frame, height, width, pixel_aspect, crop)
+
+    return read_frames(source, num_frames, fps, start_s, picture)
 
 
 def read_frames(
@@ -157,23 +169,18 @@ def nearest(
     return chosen, end_s
 
 
-def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float) -> np.ndarray:
-    """Convert a frame to upright RGB pixels: centre crop to the asked aspect, antialiased resize. uint8 (H, W, 3)."""
+def _picture(frame: av.VideoFrame, height: int, width: int, pixel_aspect: float, crop: float | None) -> np.ndarray:
+    """Convert a frame to upright RGB pixels, uint8 (H, W, 3): its centre, cropped and resized (`fitted`)."""
     turn = turn_of(frame)
     pixels = turned(to_rgb(frame), turn)  # phones store a turned or mirrored picture
-    return fitted(pixels, height, width, 1 / pixel_aspect if swaps_sides(turn) else pixel_aspect)
+    return fitted(pixels, height, width, 1 / pixel_aspect if swaps_sides(turn) else pixel_aspect, crop)
 
 
-def fitted(pixels: np.ndarray, height: int, width: int, pixel_aspect: float) -> np.ndarray:
-    """The centre of uint8 (H, W, 3) with the asked aspect, resized to `height` x `width`, antialiased."""
+def fitted(pixels: np.ndarray, height: int, width: int, pixel_aspect: float, crop: float | None = None) -> np.ndarray:
+    """The centre of uint8 (H, W, 3) of width / height `crop` as shown (None: the asked size's), at `height` x `width`."""
     rows, columns = pixels.shape[:2]
-    aspect = width / height / pixel_aspect  # aspect of the crop, in stored pixels
-    crop_width, crop_height = min(columns, rows * aspect), min(rows, columns / aspect)
-    left, top = (columns - crop_width) / 2, (rows - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
-    # PIL widens its kernel with the reduction, so nothing aliases; at the same size it copies
-    image = Image.fromarray(pixels)
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    box = centre_box(rows, columns, (crop or width / height) / pixel_aspect)  # in stored pixels
+    return resampled(pixels, height, width, box)
 
 
 def _encoder() -> tuple[str, dict[str, str]]:

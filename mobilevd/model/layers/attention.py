@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevd.model.layers.ops import PhoneForm, ScaledDotProduct
+from mobilevd.model.layers.ops import PhoneForm, ScaledDotProduct, beside
 
 
 class HeadFunnel(nn.Module):
@@ -66,6 +66,14 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         n, tokens, inner = x.shape
         return x.reshape(n, tokens, self.heads, inner // self.heads).transpose(1, 2)  # (N, heads, S, d)
+
+    def to_one_token(self, context: Tensor) -> Tensor:
+        """Attention to a context (N, 1, D), the same for every query: (N, 1, C).
+
+        The softmax over one key is 1, so queries and keys take no part; their gradient is zero, and is set.
+        """
+        out = self.to_out[0](self.to_v(context))
+        return beside(out, [*self.to_q.parameters(), *self.to_k.parameters()])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         source = x if context is None else context

@@ -42,10 +42,9 @@ class AttentionBlock(nn.Module):
         if self.norm2 is None:
             x = repeat_per(self.attn2(context), repeats) + x
         elif self.training_form and context.shape[1] == 1:
-            # the softmax over one key is 1: queries, keys and this norm take no part, and their gradient is zero
-            value = self.attn2.to_out[0](self.attn2.to_v(context))
-            idle = (*self.norm2.parameters(), *self.attn2.to_q.parameters(), *self.attn2.to_k.parameters())
-            x = (x.reshape(context.shape[0], -1, x.shape[-1]) + beside(value, idle)).reshape(x.shape)
+            assert isinstance(self.attn2, Attention)
+            value = beside(self.attn2.to_one_token(context), self.norm2.parameters())
+            x = (x.reshape(context.shape[0], -1, x.shape[-1]) + value).reshape(x.shape)
         else:
             # the context is repeated before it is projected, as SVD does: the count of its FLOPs depends on it
             tokens = context.repeat_interleave(repeats, dim=0, output_size=x.shape[0])

@@ -299,6 +299,18 @@ def test_divisible() -> None:
     ]
 
 
+def test_clips_are_compared_at_the_shape_of_the_crop(file: Path) -> None:
+    told = complaint(file, "data.height=576", "data.width=1024", "evaluation.height=240", "evaluation.width=320")
+    assert "evaluation.height and width: 240x320 (height x width) is another shape than" in told
+    assert told.endswith("nearest that fit: 240x427 or 180x320") and str(file) in told
+    for height, width in ((180, 320), (240, 427), (125, 222)):  # the nearest whole pixel will do
+        sizes = [f"evaluation.height={height}", f"evaluation.width={width}"]
+        load_config(file, ["data.height=576", "data.width=1024", *sizes])
+    for given, expected in (("height=180", (180, 320)), ("width=320", (180, 320)), ("clips=5", (32, 57))):
+        evaluation = load_config(file, ["data.height=576", "data.width=1024", f"evaluation.{given}"]).evaluation
+        assert (evaluation.height, evaluation.width) == expected
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert load_config(path).stages

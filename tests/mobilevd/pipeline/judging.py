@@ -73,8 +73,11 @@ def judge(config: RunConfig, processes: PartialState) -> dict[str, Any]:
     evaluator = Evaluator.of(config, load_extractor("motion"), codec, clips, processes)
     unet = SpatioTemporalUNet.from_pretrained(entry.model)
     done: list[int] = []
-    result, generated, real = evaluator.compare(entry, sampler_of(config, entry, unet), done.append)
-    return {"result": result, "generated": generated, "real": real, "done": done, "reference": evaluator.reference}
+    judged = evaluator.compare(entry, sampler_of(config, entry, unet), done.append)
+    return {
+        "result": judged.figures, "generated": judged.shown, "real": judged.real, "done": done,
+        "reference": evaluator.reference, "kept": judged.kept,
+    }  # fmt: skip
 
 
 def validate(

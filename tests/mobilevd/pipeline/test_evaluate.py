@@ -81,7 +81,8 @@ def test_the_figures_are_those_of_all_clips_in_memory_at_once(alone: tuple[RunCo
     conditions = resize_frames(real[:, 0], *size)
     small = resize_frames(generated, *size)
     whole = evaluate_clips(small, reference, load_extractor("motion"), fps=8, conditions=conditions)
-    assert seen["result"].keys() == whole.keys()
+    assert whole.keys() <= seen["result"].keys() and seen["result"]["kernel_distance"] is not None
+    assert seen["kept"].features.shape == (1, CLIPS, 32)
     for key in ("distance", "motion_ratio", "first_frame"):
         assert seen["result"][key] == pytest.approx(whole[key], rel=1e-6), key
     assert seen["result"]["protocol"] == whole["protocol"] and whole["protocol"]["reference_clips"] == CLIPS + 2
@@ -95,8 +96,7 @@ def test_two_processes_find_the_same(
 ) -> None:
     _, seen = alone
     for found in two[1]:
-        for key in ("distance", "motion_ratio", "first_frame", "protocol"):
-            assert found["result"][key] == seen["result"][key], key
+        assert found["result"] == seen["result"]
         np.testing.assert_array_equal(np.array(found["shown"]), seen["generated"])
         np.testing.assert_array_equal(np.array(found["real"]), seen["real"])
     assert two[1][0]["done"] == [4, 7]
@@ -139,7 +139,9 @@ def test_real_clips_are_read_once_and_again_only_for_what_changed(
     (file,) = (config.output / "data").glob("reference-features-*.npz")
     file.write_bytes(file.read_bytes()[:300])  # torn by a crash of the machine
     assert len(again()) == len(read) == CLIPS + 2
-    assert again(configuration(config.output.parent, height=16)).form == (4, 16, 48) and len(read) == CLIPS + 2
+    assert (
+        again(configuration(config.output.parent, height=16, width=32)).form == (4, 16, 32) and len(read) == CLIPS + 2
+    )
     changed = clips.test.clips[0].video.path
     os.utime(changed, (0, 0))
     again()
@@ -165,6 +167,52 @@ def test_half_precision_changes_the_clips_a_little(alone: tuple[RunConfig, dict[
     half = judge(configuration(config.output.parent, mixed_precision="bf16"), PartialState(cpu=True))
     difference = np.abs(half["generated"].astype(int) - seen["generated"])
     assert 0 < difference.mean() < 3 and half["generated"].dtype == np.uint8
+
+
+def test_several_seeds_are_sets_of_clips_with_other_noise(alone: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, seen = alone
+    two = judge(configuration(config.output.parent, seeds=2, extrapolate=True), PartialState(cpu=True))
+    result, features = two["result"], two["kept"].features
+    assert features.shape == (2, CLIPS, 32)
+    np.testing.assert_array_equal(features[0], seen["kept"].features[0])  # the first set is that of one seed
+    moved = judge(configuration(config.output.parent, seed=CLIPS), PartialState(cpu=True))
+    np.testing.assert_array_equal(features[1], moved["kept"].features[0])
+    assert result["distance"] == pytest.approx((seen["result"]["distance"] + moved["result"]["distance"]) / 2)
+    spread = abs(seen["result"]["distance"] - moved["result"]["distance"]) / 2**0.5
+    assert result["distance_deviation"] == pytest.approx(spread)
+    assert (result["protocol"]["generated_clips"], result["protocol"]["noise_seeds"]) == (CLIPS, 2)
+    assert two["done"][-1] == 2 * CLIPS and len(two["generated"]) == 3
+    assert "distance_infinite" not in result  # of 7 clips nothing can be said
+
+
+def test_a_clip_without_numbers_is_named(
+    alone: tuple[RunConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eval.motion_encoder import MotionEncoderExtractor
+    from mobilevd.errors import UserError
+
+    original = MotionEncoderExtractor.__call__
+
+    def broken(self: Any, clips: np.ndarray) -> np.ndarray:
+        features = original(self, clips)
+        features[len(clips) - 1] = np.nan
+        return features
+
+    monkeypatch.setattr(MotionEncoderExtractor, "__call__", broken)
+    name = (
+        r"generated clips: .*, clip 1 \(seed 1, from .*scene-.*\.mp4 at \d\.\d\d s\): its features of FD-motion are NaN"
+    )
+    with pytest.raises(UserError, match=name):
+        judge(alone[0], PartialState(cpu=True))
+
+
+def test_few_clips_are_remarked_on_with_their_numbers(alone: tuple[RunConfig, dict[str, Any]]) -> None:
+    config, _ = alone
+    clips, codec, _ = prepared(config)
+    evaluator = Evaluator.of(config, load_extractor("motion"), codec, clips, PartialState(cpu=True))
+    assert [remark.split(" are ")[0] for remark in evaluator.remarks()] == [
+        f"{CLIPS} generated clips of a row", f"{CLIPS + 2} reference clips",
+    ]  # fmt: skip
 
 
 def test_clips_are_let_go_as_soon_as_they_are_summarized(

@@ -1,6 +1,7 @@
 """The main job end to end, at the smallest size: run, run again, go on after a kill, own videos, wrong settings."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -125,6 +126,40 @@ def test_the_table_has_a_row_per_model_with_its_figures(finished: tuple[RunConfi
     assert (last["delegation"]["delegates"], last["delegation"]["operators_outside"]) == (1, [])
     assert all(name in text for name in names) and "fewer" in text
     assert json.loads((made.output / "results.json").read_text())["rows"] == results["rows"]
+
+
+def test_rows_are_compared_in_pairs(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, text = finished
+    names = [row["name"] for row in results["rows"]]
+    assert [pair["rows"] for pair in results["pairs"]] == [[a, b] for a, b in itertools.combinations(names, 2)]
+    assert "against_previous" not in results["rows"][0]
+    for above, row in itertools.pairwise(results["rows"]):
+        compared = row["against_previous"]
+        assert compared["rows"] == [above["name"], row["name"]] and compared in results["pairs"]
+        found = compared["distance"]
+        assert found["difference"] == pytest.approx(row["distance"] - above["distance"])
+        assert found["low"] <= found["difference"] <= found["high"]
+        assert found["equal_within_noise"] == (found["low"] <= 0 <= found["high"])
+        assert row["distance_low"] <= row["distance"] <= row["distance_high"]
+    for row in results["rows"]:
+        assert "features.npz" in row["files"] and (made.output / row["folder"] / "features.npz").is_file()
+    assert any("2 generated clips of a row" in remark for remark in results["remarks"])
+    assert (
+        "±" in text and "covariance is singular" in text and "## Differences" in (made.output / "report.md").read_text()
+    )
+
+
+def test_a_row_without_its_features_is_judged_again(finished: tuple[RunConfig, dict, str], base: Path) -> None:
+    """As rows of earlier versions are, and with the same figures; nothing is trained."""
+    made, results, _ = finished
+    folder = made.output / "02-projection"
+    weights = folder / "model" / "diffusion_pytorch_model.safetensors"
+    before, content = weights.stat().st_mtime_ns, (folder / "features.npz").read_bytes()
+    (folder / "features.npz").unlink()
+    again = pipeline.run(config(base, made.output.parent), Console(quiet=True))
+    assert (folder / "features.npz").read_bytes() == content and weights.stat().st_mtime_ns == before
+    assert {**again, "created": 0} == {**results, "created": 0}
+    results["created"] = again["created"]
 
 
 def test_an_exact_stage_keeps_the_distance(finished: tuple[RunConfig, dict, str]) -> None:

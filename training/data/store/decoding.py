@@ -36,7 +36,7 @@ PARENT_POLL_S = 2.0
 
 @dataclass(frozen=True)
 class DecodeJob:
-    """A clip to be read, and the size that it is wanted at."""
+    """A clip to be read, the size that it is wanted at, and width / height of its crop (None: the size's)."""
 
     video: Video
     start_s: float
@@ -44,6 +44,7 @@ class DecodeJob:
     fps: float
     height: int
     width: int
+    crop: float | None = None
 
     @property
     def pixel_bytes(self) -> int:
@@ -78,7 +79,7 @@ def uncompressed(picture: bytes) -> np.ndarray:
 def decode(job: DecodeJob) -> Decoded:
     """Read a clip. A video that cannot be read gives the reason, and no exception."""
     try:
-        pixels = read_clip(job.video, job.num_frames, job.fps, job.start_s, job.height, job.width)
+        pixels = read_clip(job.video, job.num_frames, job.fps, job.start_s, job.height, job.width, job.crop)
     except VideoError as error:
         return Decoded(None, reason=str(error))
     return Decoded(pixels, compressed(pixels[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,16 +13,25 @@ from training.data.store.decoding import DecodeJob
 
 @dataclass(frozen=True)
 class ClipGroup:
-    """Clips of one size, and SVD's conditioning on the amount of motion for each of them."""
+    """Clips of one size, and SVD's conditioning on the amount of motion for each of them.
+
+    `crop` is width / height of what is read of their frames; another than the size's is stretched to it.
+    """
 
     height: int
     width: int
     clips: Sequence[Clip]
     motion_buckets: Sequence[float]
+    crop: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.clips) != len(self.motion_buckets):
             raise ValueError(f"{len(self.clips)} clips with {len(self.motion_buckets)} motion buckets")
+
+    @property
+    def is_stretched(self) -> bool:
+        """True if the crop has another shape than the size."""
+        return self.crop is not None and not math.isclose(self.crop, self.width / self.height, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,8 @@ class ClipSet:
     def job(self, group: ClipGroup, number: int) -> DecodeJob:
         """What a decoder needs to read one clip of a group."""
         clip = group.clips[number]
-        return DecodeJob(clip.video, clip.start_s, self.num_frames, self.fps, group.height, group.width)
+        size = group.height, group.width
+        return DecodeJob(clip.video, clip.start_s, self.num_frames, self.fps, *size, group.crop)
 
     def clip_bytes(self, group: ClipGroup, codec: Codec) -> int:
         """Bytes of a stored clip, about: the first frame is taken at 0.6 of its pixels, as photographs compress."""

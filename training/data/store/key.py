@@ -13,7 +13,7 @@ import torch
 
 from mobilevd.codecs.base import Codec
 from mobilevd.errors import UserError
-from training.data.store.groups import ClipSet
+from training.data.store.groups import ClipGroup, ClipSet
 
 FORMAT = 1  # raised when the same inputs give other latents, or another file
 
@@ -25,12 +25,18 @@ def key_of(clips: ClipSet, codec: Codec) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "codec": f"{codec.name} {codec_hash(codec)[:16]}",
-        "sizes": [f"{group.height}x{group.width}" for group in clips.groups],
+        "sizes": [_size(group) for group in clips.groups],
         "num_frames": clips.num_frames,
         "fps": clips.fps,
         "clips": f"{len(clips)} clips {_clips_hash(clips)[:32]}",
         "motion_buckets": _hash([list(map(float, group.motion_buckets)) for group in clips.groups])[:16],
     }
+
+
+def _size(group: ClipGroup) -> str:
+    """Height and width, and the crop where it is stretched to them."""
+    size = f"{group.height}x{group.width}"
+    return f"{size} (crop {group.crop:.4f})" if group.is_stretched else size
 
 
 def codec_hash(codec: Codec) -> str:
