@@ -16,10 +16,10 @@ BLUR_BLOCKS = 2.0  # deviation: changes stay proportional to the speed while thi
 def clip_motion(clip: np.ndarray) -> float:
     """Mean change from frame to frame of one uint8 clip (T, H, W, 3), T >= 2, with white as 1; noise does not raise it.
 
-    Luma is averaged in blocks and blurred, twice: over the black and over the white squares of a chessboard of pixels. Noise
-    is independent between the two, motion is not. So the change of one is counted with the sign that the other's has,
-    `(d_b sign(d_w) + d_w sign(d_b)) / 2`: where nothing moves this averages to 0, elsewhere to |d|. No noise level has to be
-    known. Changes below the noise that is left after averaging (0.2 grey levels at 320x240, for noise of 4) are lost in it.
+    Luma is averaged in blocks and blurred, twice: over the black and over the white squares of a chessboard of pixels.
+    Noise is independent between the two, motion is not. So the change of one is counted with the sign that the other's
+    has, `(d_b sign(d_w) + d_w sign(d_b)) / 2`: where nothing moves this averages to 0, elsewhere to |d|. No noise level has
+    to be known. Changes below the noise that averaging leaves (0.2 grey levels at 320x240, for noise of 4) are lost in it.
 
     0 for a still clip. A change of brightness counts as motion. UserError for frames smaller than 2x2 pixels.
     """
@@ -60,7 +60,7 @@ def ratio_of_motions(generated: np.ndarray, real: np.ndarray) -> float:
 
 
 def motion_ratio(generated: np.ndarray, real: np.ndarray) -> float:
-    """Mean `clip_motion` of clips (N, T, H, W, 3) over that of real ones; 1 is right. UserError if real ones stand still."""
+    """Mean `clip_motion` of clips (N, T, H, W, 3) over that of real ones; 1 is right. UserError if those are still."""
     for clips in (generated, real):
         check_clips(clips, min_frames=2)
     return ratio_of_motions(*(np.array([clip_motion(clip) for clip in clips]) for clips in (generated, real)))
