@@ -85,7 +85,7 @@ def evaluate_command(
         "clips per video": settings.per_video,
         "sampling": [choice.sampling, choice.seed],
         **networks.identity,
-        "figures": figures.alone().names,
+        "figures": ", ".join(figures.alone().names) or "none",
     }
     if theirs is not None:
         names = json_format.dumps([each.video.name for each in theirs.probed])

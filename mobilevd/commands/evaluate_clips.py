@@ -27,7 +27,8 @@ WINDOW_BYTES = 256 << 20
 """Decoded frames that may wait for the networks."""
 TOGETHER = 8  # clips that follow one another in a video are decoded in one go, so many at once
 HASH_BYTES = 1 << 20
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from eval.perceptual import build_lpips, find_backbone, lpips_distance, why_unav
 from mobilevd.commands.evaluate_clips import ClipForm
 from mobilevd.commands.evaluate_settings import PAIRED, EvaluateSettings
 
+OF_A_CLIP = ("motion", "warping", "flicker")
+"""Metrics that a clip has without another."""
 PairFigure = Callable[[np.ndarray, np.ndarray], float]
 ALONG_THE_FLOW = {"warping": ("warping_error", warping_error), "flicker": ("flicker", flicker)}
 
@@ -73,7 +75,8 @@ class ClipFigures:
     @property
     def names(self) -> list[str]:
         """What decides the values: kept ones are of the same names."""
-        return sorted([*self.metrics, *self.pair_figures, *self.unavailable, f"paired={self.paired}"])
+        own = [name for name in self.metrics if name in OF_A_CLIP and name not in self.unavailable]
+        return sorted([*own, *self.pair_figures, *(["paired"] if self.paired else [])])
 
     @property
     def needs_pairs(self) -> bool:
@@ -100,7 +103,8 @@ class ClipFigures:
 
     def alone(self) -> ClipFigures:
         """The figures of the reference's clips: without pairs; along the flow only where the generated ones are, too."""
-        metrics = tuple(name for name in self.metrics if not (self.paired and name in ALONG_THE_FLOW))
+        along = () if self.paired else tuple(ALONG_THE_FLOW)
+        metrics = tuple(name for name in self.metrics if name in ("motion", *along))
         return ClipFigures(metrics, {}, False, dict(self.unavailable))
 
     def _flow_figures(self) -> list[tuple[str, Callable[..., float]]]:
