@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mobilevd.errors import UserError
 
@@ -19,8 +17,3 @@ def check_pair(a: np.ndarray, b: np.ndarray, what: str, min_size: int = 1) -> No
         raise UserError(
             f"{what}: frames of at least {min_size} pixels a side are needed, got {a.shape[2]}x{a.shape[1]}"
         )
-
-
-def unit_frames(frames: np.ndarray) -> Tensor:
-    """Map uint8 frames (N, H, W, 3) to float64 (N, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).double() / 255
