@@ -14,7 +14,7 @@ C1, C2 = 0.01**2, 0.03**2  # (K1 L)^2 and (K2 L)^2 with white L = 1
 def frame_ssims(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """SSIM, mean over the colours, of uint8 frames (N, H, W, 3) against others: (N,). UserError below 11 pixels a side.
 
-    The values of torchmetrics, in float64 (in float32 flat frames are wrong by 1e-4) and a hundred times as fast, by windows
+    The values of torchmetrics in float64 (in float32 flat frames are wrong by 1e-4), a hundred times as fast, by windows
     that are separated into rows and columns.
     """
     check_pair(a, b, "SSIM", min_size=WINDOW)
