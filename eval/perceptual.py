@@ -74,17 +74,24 @@ def lpips_distance(metric: nn.Module, a: np.ndarray, b: np.ndarray, batch_size: 
             f"LPIPS: clips of one shape with frames of at least {MIN_SIZE} pixels, got {a.shape} and {b.shape}"
         )
     total, (n, t, h, w, _) = 0.0, a.shape
+    device = next(iter(metric.parameters())).device
     flat = [x.reshape(n * t, h, w, 3) for x in (a, b)]
     for start in range(0, n * t, batch_size):
-        x, y = (to_float(torch.from_numpy(f[start : start + batch_size]).permute(0, 3, 1, 2)) for f in flat)
+        x, y = (to_float(torch.from_numpy(f[start : start + batch_size]).permute(0, 3, 1, 2).to(device)) for f in flat)
         total += float(metric(x, y).double().sum())
     return total / (n * t)
 
 
+def why_unavailable(backbone: Path | str | None = None) -> str | None:
+    """The reason why there is no LPIPS here; None if there is."""
+    if find_backbone(backbone) is not None:
+        return None
+    wanted = backbone if backbone is not None else Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE
+    return f"AlexNet weights for LPIPS not found at {wanted}"
+
+
 def perceptual_distance(a: np.ndarray, b: np.ndarray, backbone: Path | str | None = None) -> PerceptualDistance:
     """Mean LPIPS (AlexNet) between clips a and b, or an unavailable figure with the reason."""
-    file = find_backbone(backbone)
-    if file is None:
-        wanted = backbone if backbone is not None else Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILE
-        return PerceptualDistance(None, f"AlexNet weights for LPIPS not found at {wanted}")
-    return PerceptualDistance(lpips_distance(build_lpips(file), a, b))
+    if (reason := why_unavailable(backbone)) is not None:
+        return PerceptualDistance(None, reason)
+    return PerceptualDistance(lpips_distance(build_lpips(find_backbone(backbone)), a, b))

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from eval.clips import check_clips, describe_form, form_of
+from eval.clips import describe_form
 from eval.distances.frechet import frechet_distance
 from eval.distances.make import make_distance
 from eval.features import FeatureExtractor
 from eval.figures import combine_figures
+from eval.frames.psnr import frame_psnrs
+from eval.frames.ssim import frame_ssims
 from eval.protocol_settings import ProtocolSettings
 from eval.record import protocol_record
-from eval.summary import ClipSummary, join_summaries, summarize
+from eval.summary import ClipSummary, summarize
 from mobilevd.errors import UserError
-
-MAX_PSNR_DB = 100.0  # given for identical frames, whose PSNR is infinite: JSON has no infinity
-VIDEO_SUFFIX = ".mp4"
-CLIPS_AT_A_TIME = 32  # of a folder in memory: 110 MB of 16 frames at 320x240
-ReadVideo = Callable[[Path], np.ndarray]  # a file -> uint8 (T, H, W, 3)
 
 
 def first_frame_fidelities(generated: np.ndarray, conditions: np.ndarray) -> dict[str, np.ndarray]:
@@ -35,14 +28,8 @@ def first_frame_fidelities(generated: np.ndarray, conditions: np.ndarray) -> dic
         raise UserError(
             f"conditioning frames: uint8 {generated[:, 0].shape} wanted, got {conditions.dtype} {conditions.shape}"
         )
-    a, b = (
-        torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).double() / 255
-        for x in (generated[:, 0], conditions)
-    )
-    psnr = peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    ssim = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-    assert isinstance(ssim, torch.Tensor)  # a pair only where the full image is asked for
-    return {"psnr_db": psnr.clamp(max=MAX_PSNR_DB).reshape(-1).numpy(), "ssim": ssim.reshape(-1).numpy()}
+    first = generated[:, 0]
+    return {"psnr_db": frame_psnrs(first, conditions), "ssim": frame_ssims(first, conditions)}
 
 
 def first_frame_fidelity(generated: np.ndarray, conditions: np.ndarray) -> dict[str, float]:
@@ -118,47 +105,3 @@ def evaluate_clips(
     ours = summarize(generated, extractor, fidelities, what="generated clips")
     theirs = summarize(reference, extractor, what="reference clips")
     return evaluate_summaries(ours, theirs, extractor, fps=fps, settings=settings)
-
-
-def summarize_folder(
-    folder: Path | str, read_video: ReadVideo, extractor: FeatureExtractor
-) -> tuple[ClipSummary, list[Path]]:
-    """Summarize all .mp4 files of a folder in the order of their names, a few at a time; return the files, too.
-
-    Raises UserError if the folder is missing or empty, or if a clip differs from the first in frames or size.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() == VIDEO_SUFFIX and not p.name.startswith("."))
-    if not files:
-        raise UserError(f"{folder}: holds no {VIDEO_SUFFIX} files to evaluate")
-    parts: list[ClipSummary] = []
-    form: tuple[int, int, int] | None = None
-    for start in range(0, len(files), CLIPS_AT_A_TIME):
-        clips = []
-        for file in files[start : start + CLIPS_AT_A_TIME]:
-            clip = read_video(file)[None]
-            check_clips(clip, what=str(file))
-            form = form or form_of(clip)
-            if form_of(clip) != form:
-                raise UserError(
-                    f"{file}: {describe_form(form_of(clip))}, but {files[0].name} has {describe_form(form)}"
-                )
-            clips.append(clip)
-        parts.append(summarize(np.concatenate(clips), extractor, what=str(folder)))
-    return join_summaries(parts), files
-
-
-def evaluate_folders(
-    generated_dir: Path | str,
-    reference_dir: Path | str,
-    extractor: FeatureExtractor,
-    read_video: ReadVideo,
-    *,
-    fps: float | None = None,
-) -> dict[str, Any]:
-    """Evaluate two folders of .mp4 files with `evaluate_summaries`; `read_video` fixes frames, rate and size."""
-    generated, _ = summarize_folder(generated_dir, read_video, extractor)
-    reference, _ = summarize_folder(reference_dir, read_video, extractor)
-    return evaluate_summaries(generated, reference, extractor, fps=fps)

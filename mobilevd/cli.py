@@ -497,24 +497,113 @@ def build_runner(
 
 @app.command()
 def evaluate(
-    generated: Annotated[Path, typer.Option(help="Folder of generated clips (.mp4).")],
-    reference: Annotated[Path, typer.Option(help="Folder of real clips (.mp4).")],
+    generated: Annotated[
+        Path, typer.Option(help="Generated videos: a folder, searched at any depth, a manifest or tar shards.")
+    ],
+    reference: Annotated[
+        Path | None, typer.Option(help="Real videos.  [may be left out if --reference-features exists]")
+    ] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(help="Some of distance, motion, psnr, ssim, lpips, fid, warping, flicker.", metavar="NAME,NAME"),
+    ] = "distance,motion",
     features: Annotated[
         str, typer.Option(help="Feature extractor of the distance: motion, motion:FOLDER or i3d:FILE.")
     ] = "motion",
     frames: Annotated[
-        int | None, typer.Option(help="Number of frames compared.  [default: the first generated clip's]")
+        int | None,
+        typer.Option(
+            "--num-frames", "--frames", help="Number of frames compared.  [default: the first generated video's]"
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Frames per second compared.  [default: the first generated clip's]")
+        float | None, typer.Option(help="Frames per second compared.  [default: the first generated video's]")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Size compared.  [default: the first generated video's]", metavar="WxH")
+    ] = None,
+    clips_per_video: Annotated[
+        str, typer.Option(help="Clips of each video that do not overlap: a number, or all.", metavar="N|all")
+    ] = "1",
+    sampling: Annotated[str, typer.Option(help="Which clips of a video: the first, or random ones.")] = "first",
+    seed: Annotated[int, typer.Option(help="Seed of the random clips.")] = 0,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired", help="Fail unless every generated video has a reference of its name.  [default: pair if so]"
+        ),
+    ] = False,
+    max_broken: Annotated[
+        str,
+        typer.Option(
+            help="Unreadable videos of a folder that are left out: a number, or a share of at least one video.",
+            metavar="N|P%",
+        ),
+    ] = "10%",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Clips in a batch of the network.")] = 8,
+    fid_network: Annotated[
+        str | None, typer.Option(help="Image network of fid: TorchScript FILE, or torchvision:NAME:FILE.")
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None, typer.Option(help="torchvision's AlexNet weights.  [default: in torch hub's folder]")
+    ] = None,
+    reference_features: Annotated[
+        Path | None,
+        typer.Option(help="File of the reference's features: read if it is there, else written.", metavar="FILE.npz"),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="File that keeps each clip's features, by the video's content.", metavar="FILE")
+    ] = None,
+    per_clip: Annotated[
+        Path | None, typer.Option(help="Also write a line per clip: figures, outlier score.", metavar="FILE.csv")
     ] = None,
     json: Json = None,
     trusted: Trusted = None,
+    trusted_fid: Annotated[
+        str | None,
+        typer.Option("--trust-fid-network", help="SHA-256 of a TorchScript file of --fid-network.", metavar="SHA256"),
+    ] = None,
 ) -> None:
-    """Compare generated clips with real ones, at the size of the generated ones."""
+    """Compare generated videos with real ones. What cannot be read, or is too short, is left out and told."""
+    from mobilevd.commands.evaluate_settings import (
+        EvaluateSettings,
+        parse_max_broken,
+        parse_metrics,
+        parse_per_video,
+        parse_size,
+    )
+
+    settings = EvaluateSettings(
+        metrics=parse_metrics(metrics),
+        features=features,
+        num_frames=frames,
+        fps=fps,
+        size=parse_size(size),
+        per_video=parse_per_video(clips_per_video),
+        sampling=sampling,
+        seed=seed,
+        max_broken=parse_max_broken(max_broken),
+        paired=paired,
+        device=device,
+        batch_size=batch_size,
+        fid_network=fid_network,
+        lpips_weights=lpips_weights,
+        trusted=trusted,
+        trusted_fid=trusted_fid,
+    )
+    settings.check()
     from mobilevd.commands.evaluate import evaluate_command
 
-    evaluate_command(generated, reference, features, frames, fps, json, trusted=trusted)
+    evaluate_command(
+        generated,
+        reference,
+        settings,
+        json=json,
+        per_clip=per_clip,
+        reference_features=reference_features,
+        cache=cache,
+    )
 
 
 @app.command()

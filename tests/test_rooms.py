@@ -146,7 +146,6 @@ def test_no_public_class_name_twice() -> None:
 
 NOT_IMPORTED = {
     "adbutils": "only the adb program in its wheel is used",
-    "torchvision": "lpips imports it; pinned here beside the torch that it must fit",
 }
 IMPORT_NAMES = {"pyyaml": "yaml", "opencv-python-headless": "cv2", "scenedetect-headless": "scenedetect"}
 

@@ -20,7 +20,7 @@ from mobilevd.files import atomic_file
 from mobilevd.pipeline.held_out import identity_of, read_for_evaluation, state_of
 from training.data.clips import Clip
 
-FORM = 2  # of the kept file; another one when what it holds is computed otherwise
+FORM = 3  # of the kept file; another one when what it holds is computed otherwise
 CLIPS_AT_A_TIME = 8  # of a process, in memory: 26 MB at 14 frames of 320x240
 
 
