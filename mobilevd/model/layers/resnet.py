@@ -77,11 +77,10 @@ class TimeMixer(nn.Module):
     def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
         if self.folded:
             return temporal
-        share = torch.sigmoid(-self.mix_factor)  # 1 - a
+        alpha = torch.sigmoid(self.mix_factor).to(spatial.dtype)
         if self.gate is not None:
-            share = self.gate * share
-        dtype = torch.promote_types(spatial.dtype, temporal.dtype)  # autocast may give two
-        return torch.lerp(spatial.to(dtype), temporal.to(dtype), share.to(dtype))
+            return spatial + self.gate.to(spatial.dtype) * (1 - alpha) * (temporal - spatial)
+        return alpha * spatial + (1 - alpha) * temporal
 
 
 class SpatioTemporalResBlock(nn.Module):
