@@ -496,6 +496,17 @@ def build_runner(
 
 
 @app.command()
+def weights(
+    name: Annotated[str | None, typer.Argument(help="Which to download.  [default: list them]")] = None,
+    to: Annotated[Path, typer.Option(help="Folder to write the file into.", metavar="DIR")] = Path("weights"),
+) -> None:
+    """List or download the published networks that distances by protocol need (evaluate --protocol)."""
+    from mobilevd.commands.weights import weights_command
+
+    weights_command(name, to)
+
+
+@app.command()
 def evaluate(
     generated: Annotated[
         Path, typer.Option(help="Generated videos: a folder, searched at any depth, a manifest or tar shards.")
@@ -507,8 +518,20 @@ def evaluate(
         str,
         typer.Option(help="Some of distance, motion, psnr, ssim, lpips, fid, warping, flicker.", metavar="NAME,NAME"),
     ] = "distance,motion",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Protocol of the distance: stylegan-v, videogpt, common-metrics, cd-fvd-i3d, cd-fvd-videomae, google, "
+            "jedi, mobilevd-7fps, mobilevd-25fps, motion, or a YAML file; may be given several times.  [default: motion]",
+            metavar="NAME",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="The protocol's network: its file, or a folder of files by their published names."),
+    ] = None,
     features: Annotated[
-        str, typer.Option(help="Feature extractor of the distance: motion, motion:FOLDER or i3d:FILE.")
+        str, typer.Option(help="Without a protocol, the features: motion, motion:FOLDER or i3d:FILE.")
     ] = "motion",
     frames: Annotated[
         int | None,
@@ -576,6 +599,8 @@ def evaluate(
 
     settings = EvaluateSettings(
         metrics=parse_metrics(metrics),
+        protocols=tuple(protocol or ()),
+        weights=weights,
         features=features,
         num_frames=frames,
         fps=fps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json as json_format
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from rich.progress import Progress
 
 from eval.feature_cache import FeatureCache
 from eval.feature_file import is_feature_file, read_features, write_features
-from eval.features import load_extractor
+from eval.features import load_extractor, load_protocol_extractor
 from eval.frames.network import load_frame_network
 from eval.gather import GatheredClips
+from eval.protocol_settings import ProtocolSettings
 from mobilevd.commands.evaluate_clips import ClipChoice, ClipForm
 from mobilevd.commands.evaluate_figures import ClipFigures
+from mobilevd.commands.evaluate_protocols import load_protocols, with_their_clips
 from mobilevd.commands.evaluate_result import TABLE_START, compare, protocol, show, write_table
 from mobilevd.commands.evaluate_settings import PAIRED, EvaluateSettings
 from mobilevd.commands.evaluate_side import Networks, Side
@@ -66,7 +68,9 @@ def evaluate_command(
     if cache is None and reference_features is not None and not ready:
         partial = reference_features.with_name(reference_features.name + ".partial")
     device = resolve_device(settings.device)
-    networks = _load(settings, device)
+    protocols = load_protocols(settings.protocols)
+    settings = with_their_clips(settings, protocols)
+    networks = _load(settings, device, protocols)
     ours = Side.open("generated", generated, with_content=cache is not None)
     form = _form(ours, settings)
     choice = ClipChoice(settings.per_video, "random" if settings.sampling == "random" else "first", settings.seed)
@@ -106,7 +110,7 @@ def evaluate_command(
     with _kept(None if figures.needs_pairs else cache) as kept, _progress(console, "generated clips", ours) as on_clip:
         ours.read(form, figures, networks, settings, kept, pairs if figures.needs_pairs else None, on_clip)
     result = {
-        **compare(ours.gathered, compared_with, networks, settings),
+        **compare(ours.gathered, compared_with, networks, settings, form),
         "unavailable": figures.unavailable,
         "protocol": protocol(ours, len(compared_with), form, choice, networks),
         "left_out": {side.what: side.left_out() for side in (ours, theirs) if side is not None},
@@ -155,16 +159,22 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _load(settings: EvaluateSettings, device: str) -> Networks:
+def _load(settings: EvaluateSettings, device: str, protocols: Mapping[str, ProtocolSettings]) -> Networks:
     """The networks of the metrics. UserError for what cannot be loaded."""
     extractors, size = [], settings.batch_size
-    if "distance" in settings.metrics:
+    if "distance" in settings.metrics and protocols:
+        for name, protocol_settings in protocols.items():
+            extractor = load_protocol_extractor(
+                protocol_settings, settings.weights, device=device, batch_size=size, trusted=settings.trusted
+            )
+            extractors.append((name, extractor))
+    elif "distance" in settings.metrics:
         extractor = load_extractor(settings.features, device=device, batch_size=size, trusted=settings.trusted)
         extractors.append((settings.features.partition(":")[0], extractor))
     network = None
     if "fid" in settings.metrics and settings.fid_network is not None:
         network = load_frame_network(settings.fid_network, device=device, trusted=settings.trusted_fid)
-    return Networks(extractors, network, size)
+    return Networks(extractors, network, size, protocols)
 
 
 def _form(generated: Side, settings: EvaluateSettings) -> ClipForm:

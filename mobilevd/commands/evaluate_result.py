@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from eval.distances.frechet import frechet_distance
 from eval.figures import FIGURES, combine_figures
 from eval.frames.fid import frame_distance
 from eval.gather import GatheredClips
+from eval.interval import distance_interval
 from eval.outliers import outlier_scores
+from eval.resampled import too_few
 from mobilevd.commands.evaluate_clips import ClipChoice, ClipForm
+from mobilevd.commands.evaluate_protocols import protocol_figures
 from mobilevd.commands.evaluate_settings import EvaluateSettings, joined
 from mobilevd.commands.evaluate_side import Networks, Side
 from mobilevd.files import atomic_write_text
@@ -26,14 +29,29 @@ TABLE_START = "set,clip,"
 
 
 def compare(
-    generated: GatheredClips, reference: GatheredClips, networks: Networks, settings: EvaluateSettings
+    generated: GatheredClips,
+    reference: GatheredClips,
+    networks: Networks,
+    settings: EvaluateSettings,
+    form: ClipForm,
 ) -> dict[str, Any]:
-    """All figures of generated against reference clips."""
+    """All figures of generated against reference clips; the distance and outliers of several protocols are the first's."""
     result: dict[str, Any] = {}
-    for name, extractor in networks.extractors:  # a second protocol would be a second entry here
+    for name, extractor in networks.extractors:
         ours, theirs = generated.features_of(name), reference.features_of(name)
-        result["distance"] = frechet_distance(ours, theirs)
-        result |= {"distance_name": extractor.distance_name, "extractor": extractor.name}
+        if name in networks.protocols:
+            found = protocol_figures(networks.protocols[name], extractor, ours, theirs, form, settings.seed)
+            result.setdefault("protocols", {})[name] = found
+        else:
+            value, low, high = distance_interval(ours, theirs, settings.seed)
+            found = {"distance": value, "low": low, "high": high, "distance_name": extractor.distance_name}
+        warning = too_few(ours.shape[1], len(ours), len(theirs)) if found["distance_name"] != "JEDi" else None
+        if warning:
+            result.setdefault("remarks", []).append(f"{name}: {warning}")
+        if "distance" in result:
+            continue
+        result |= {key: found[key] for key in ("distance", "low", "high", "distance_name")}
+        result["extractor"] = extractor.name
         scores = outlier_scores(ours, theirs)
         order = np.argsort(-scores, kind="stable")[:OUTLIERS_TOLD]
         result["outliers"] = [{"clip": generated.names[i], "score": _number(float(scores[i]))} for i in order]
@@ -109,8 +127,10 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     first = []
-    if "distance" in result:
-        first.append(f"{result['distance_name']} {result['distance']:.4f}")
+    for name, found in (result.get("protocols") or {}).items():
+        line(f"{found['distance_name']} {_with_interval(found)} by protocol {name}")
+    if "distance" in result and "protocols" not in result:
+        first.append(f"{result['distance_name']} {_with_interval(result)}")
     if "motion_ratio" in result:
         first.append(f"motion ratio {result['motion_ratio']:.3f}")
     if first:
@@ -120,6 +140,13 @@ def show(result: dict[str, Any], console: Console) -> None:
             value, other = result[key], result.get(f"reference_{key}")
             shown = "none: no pixel could be followed, or no pair read" if value is None else f"{value:.5g}"
             line(f"{title} {shown}" + (f" (reference {other:.5g})" if other is not None else ""))
+    for remark in result.get("remarks", []):
+        line(remark)
+    for found in (result.get("protocols") or {}).values():
+        if found["departures"]:
+            line(f"{found['protocol']}: not as the protocol has it: {'; '.join(found['departures'])}")
+    if len(result.get("protocols") or {}) > 1:
+        line("figures of different protocols are on different scales and are not compared with each other")
     for name, reason in result["unavailable"].items():
         line(f"{name} unavailable: {reason}")
     count = result["protocol"]
@@ -133,6 +160,11 @@ def show(result: dict[str, Any], console: Console) -> None:
         for key, title in (("unreadable", "cannot be read"), ("too_short", "too short")):
             if reasons := left_out[key]:
                 line(f"{what}: {len(reasons)} of {left_out['videos']} videos {title}: {joined(reasons)}")
+
+
+def _with_interval(found: Mapping[str, Any]) -> str:
+    """A distance and half of its 95 % interval."""
+    return f"{found['distance']:.4f} ± {found['high'] - found['distance']:.2g}"
 
 
 def _number(value: float) -> float:

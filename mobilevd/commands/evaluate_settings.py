@@ -23,6 +23,9 @@ class EvaluateSettings:
 
     Attributes:
         metrics: names of `METRICS`.
+        protocols: names or files of protocols, each of which gives a distance (`eval.protocol_settings`); where there are
+            none, `features` names the extractor.
+        weights: file of the protocols' networks, or folder that has them by their published names.
         num_frames, fps, size: form of the compared clips; None takes that of the first readable generated video. `size`
             is (height, width).
         per_video: clips of a video, at the most; None: all that do not overlap.
@@ -32,6 +35,8 @@ class EvaluateSettings:
     """
 
     metrics: tuple[str, ...] = ("distance", "motion")
+    protocols: tuple[str, ...] = ()
+    weights: Path | None = None
     features: str = "motion"
     num_frames: int | None = None
     fps: float | None = None
@@ -58,6 +63,7 @@ class EvaluateSettings:
                 f"--clips-per-video {self.per_video}: 1 or more, or all",
             ),
             (self.sampling not in ("first", "random"), f"--sampling {self.sampling}: first or random"),
+            (bool(self.weights) and not self.protocols, "--weights: also --protocol NAME, whose network they are"),
             (self.seed < 0, f"--seed {self.seed}: 0 or more"),
             (self.batch_size < 1, f"--batch-size {self.batch_size}: 1 or more"),
             (self.device not in ("auto", "cpu", "cuda", "mps"), f"--device {self.device}: auto, cpu, cuda or mps"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from eval.feature_cache import FeatureCache
 from eval.frames.network import FrameNetwork
 from eval.gather import Arrays, Extractors, GatheredClips, StreamedClip, gather
+from eval.protocol_settings import ProtocolSettings
 from mobilevd.commands.evaluate_clips import (
     ClipChoice,
     ClipForm,
@@ -39,11 +40,12 @@ Kept = tuple[Arrays, dict[str, float]]
 
 @dataclass(frozen=True)
 class Networks:
-    """What turns pixels into features."""
+    """What turns pixels into features; `protocols` are those that ask for an extractor, by its name."""
 
     extractors: Extractors
     frames: FrameNetwork | None
     batch_size: int
+    protocols: Mapping[str, ProtocolSettings] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from eval.features import load_extractor
 from eval.figures import clip_values
 from eval.frames.psnr import clip_psnr
 from eval.motion_encoder import MotionEncoderExtractor
+from eval.protocol_settings import FOLDER as PROTOCOLS
 from mobilevd.cli import app
 from mobilevd.commands.evaluate_clips import ClipChoice, ClipForm, ClipRun, read_run
 from training.data.scenes import render_scene
@@ -82,7 +83,8 @@ def test_the_figures_are_those_of_the_clips(place: Path) -> None:
     assert result["motion_ratio"] == pytest.approx(motion["generated"].mean() / motion["reference"].mean(), rel=1e-9)
     assert result["protocol"]["generated_clips"] == result["protocol"]["reference_clips"] == COUNT
     assert result["protocol"]["frames"] == 8 and result["protocol"]["fps"] == FPS
-    assert output.startswith(f"FD-motion {result['distance']:.4f}, motion ratio {result['motion_ratio']:.3f}\n")
+    assert output.startswith(f"FD-motion {result['distance']:.4f} ± {result['high'] - result['distance']:.2g}, ")
+    assert f", motion ratio {result['motion_ratio']:.3f}\n" in output
     rows = list(csv.DictReader((place / "clips.csv").open()))
     assert [row["set"] for row in rows] == ["generated"] * COUNT + ["reference"] * COUNT
     names = [f"all/{path.relative_to(place / 'generated' / 'all')}" for path in paths["generated"]]
@@ -296,3 +298,38 @@ def test_all_clips_and_a_manifest(place: Path) -> None:
     ]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert json.loads((place / "b.json").read_text())["protocol"]["reference_clips"] == rows.count("\n")
+
+
+def test_a_protocol_gives_its_distance_an_interval_and_a_line_for_a_paper(place: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(
+        (PROTOCOLS / "motion.yaml").read_text().replace("name: motion\n", "name: own\n").replace("ddof: 1", "ddof: 0")
+    )
+    result, output = evaluate(place, "--protocol", "motion", "--protocol", str(own))
+    plain, _ = evaluate(place)
+    by_name = result["protocols"]
+    assert by_name["motion"]["distance"] == pytest.approx(plain["distance"], rel=1e-9) == result["distance"]
+    assert by_name["own"]["distance"] != pytest.approx(plain["distance"], rel=1e-3)  # covariances over n
+    for found in by_name.values():
+        assert found["low"] < found["distance"] < found["high"] and f"{found['distance']:.4g}" in found["paper_line"]
+    assert "by protocol own" in output and "not compared with each other" in output
+    assert any("singular" in remark for remark in result["remarks"])  # 5 clips, 32 features
+
+
+def test_a_protocol_says_which_clips_are_read(place: Path, tmp_path: Path) -> None:
+    text = (PROTOCOLS / "motion.yaml").read_text()
+    (tmp_path / "six.yaml").write_text(text.replace("name: motion\n", "name: six\nnum_frames: 6\nfps: 4.0\n"))
+    (tmp_path / "four.yaml").write_text(text.replace("name: motion\n", "name: four\nnum_frames: 4\n"))
+    _, output = evaluate(place, "--protocol", f"{tmp_path}/six.yaml", "--protocol", f"{tmp_path}/four.yaml", code=2)
+    assert "--num-frames: the protocols differ (six 6, four 4)" in output
+    result, output = evaluate(place, "--protocol", f"{tmp_path}/four.yaml")
+    assert result["protocol"]["frames"] == 4 and not result["protocols"]["four"]["departures"]
+    result, output = evaluate(place, "--protocol", f"{tmp_path}/four.yaml", "--num-frames", "5")
+    assert "frames: 5 where 4 is meant" in output
+
+
+def test_weights_without_a_protocol_and_an_unknown_protocol_are_refused(place: Path) -> None:
+    assert "also --protocol" in evaluate(place, "--weights", str(place), code=2)[1]
+    assert "did you mean stylegan-v" in evaluate(place, "--protocol", "stylegan", code=2)[1]
+    _, output = evaluate(place, "--protocol", "stylegan-v", "--weights", str(place), code=2)
+    assert "i3d_torchscript.pt: not found" in output
