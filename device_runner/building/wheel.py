@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib.util
 import re
 import shutil
 import stat
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
 from device_runner.building.cache import make_folder
@@ -36,7 +37,10 @@ def download_command(version: str, abi: str, folder: Path) -> list[str]:
 
 def _pip() -> list[str]:
     """The command of this Python's pip, else of one on PATH: some virtual environments have no pip of their own."""
-    if importlib.util.find_spec("pip") is not None:
+    # Not find_spec("pip"): setuptools watches for it, withdraws its distutils, and can be imported no more after that
+    # (Python 3.11; torch.compile imports it).
+    with contextlib.suppress(PackageNotFoundError):
+        distribution("pip")
         return [sys.executable, "-m", "pip"]
     for name in ("pip3", "pip"):
         if (path := shutil.which(name)) is not None:
