@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from eval.protocol_settings import ProtocolSettings
+from eval.protocol_settings import FrechetSettings, ProtocolSettings, load_protocol, protocol_names
 from mobilevd.errors import UserError
 
 
@@ -16,6 +16,7 @@ class FeatureExtractor(Protocol):
 
     name: str  # name of the network and its weights, as printed beside the number
     distance_name: str  # name of the Frechet distance on these features; "FVD" is I3D's alone
+    ddof: int  # covariances are over n - ddof clips
 
     @property
     def sha256(self) -> str:
@@ -38,8 +39,8 @@ def load_extractor(
     """Load the extractor that `spec` names.
 
     "motion" is the encoder shipped with this project, "motion:FOLDER" another one of its kind; "i3d:FILE" is the I3D
-    TorchScript file of the protocol stylegan-v; another file than the published one is loaded only if `trusted` is its
-    SHA-256.
+    TorchScript file of the protocol stylegan-v, "PROTOCOL:FILE" the network of another protocol (`eval.protocol_settings`)
+    whose distance is a Frechet distance. Another file than the published one is loaded only if `trusted` is its SHA-256.
 
     Raises UserError for an unknown name, a missing file or one that is not trusted.
     """
@@ -55,7 +56,15 @@ def load_extractor(
         # I3D at 224x224 takes 3.5 GB of activations for 32 clips of 16 frames; 8 clips take a quarter of that.
         file = Path(place).expanduser() if place else Path(DEFAULT_FILE)
         return I3DExtractor(file, device=device, batch_size=min(batch_size, 8), trusted=trusted)
-    raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER or i3d:FILE")
+    if kind in protocol_names():
+        settings = load_protocol(kind)
+        if not isinstance(settings.distance, FrechetSettings):
+            raise UserError(
+                f"feature extractor {spec!r}: {kind} is no Frechet distance; give it to evaluate --protocol"
+            )
+        return load_protocol_extractor(settings, place or None, device=device, batch_size=batch_size, trusted=trusted)
+    known = ", ".join(name for name in protocol_names() if name != "motion")
+    raise UserError(f"feature extractor {spec!r}: unknown; use motion, motion:FOLDER, i3d:FILE or NAME:FILE of {known}")
 
 
 def load_protocol_extractor(
@@ -74,6 +83,15 @@ def load_protocol_extractor(
 
     Raises UserError for a file that is missing, not trusted, or of another network.
     """
+    extractor = _load_network(settings, weights, device, batch_size, trusted)
+    if isinstance(settings.distance, FrechetSettings):
+        extractor.ddof = settings.distance.ddof
+    return extractor
+
+
+def _load_network(
+    settings: ProtocolSettings, weights: Path | str | None, device: str, batch_size: int, trusted: str | None
+) -> FeatureExtractor:
     if settings.network == "motion-encoder":
         return load_extractor(f"motion:{weights}" if weights else "motion", device=device, batch_size=batch_size)
     from eval.networks.i3d import load_i3d

@@ -21,17 +21,17 @@ def half_width(resampled: np.ndarray) -> float:
     return DEVIATIONS * float(np.std(resampled, ddof=1))
 
 
-def distance_interval(x: np.ndarray, y: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def distance_interval(x: np.ndarray, y: np.ndarray, seed: int = 0, ddof: int = 1) -> tuple[float, float, float]:
     """The Frechet distance of generated features x (n, d) to reference features y (m, d), and a 95 % interval.
 
     The interval tells apart distances from the same number of clips n, whose mean is above the distance that infinitely
-    many clips would have. The reference stays as it is.
+    many clips would have. The reference stays as it is. Covariances are over n - ddof clips.
 
     Returns:
         distance, low, high.
     """
-    distance = frechet_distance(x, y)
-    spread = half_width(resampled_distances(x, y, RESAMPLES, seed))
+    distance = frechet_distance(x, y, ddof)
+    spread = half_width(resampled_distances(x, y, RESAMPLES, seed, ddof))
     return distance, max(0.0, distance - spread), distance + spread
 
 

@@ -140,6 +140,7 @@ class MotionEncoderExtractor:
     """`MotionEncoder` as a feature extractor (see `eval.features.FeatureExtractor`)."""
 
     distance_name = "FD-motion"
+    ddof = 1
 
     def __init__(self, encoder: MotionEncoder, device: torch.device | str = "cpu", batch_size: int = 32) -> None:
         self.encoder = encoder.eval().to(device)

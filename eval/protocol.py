@@ -61,15 +61,19 @@ def evaluate_summaries(
         ours, theirs = describe_form(generated.form), describe_form(reference.form)
         raise UserError(f"generated clips are {ours} and reference clips {theirs}: make them the same")
     frames, height, width = generated.form
-    distance = make_distance(settings.distance) if settings else frechet_distance
+    if settings:
+        value = make_distance(settings.distance)(generated.features, reference.features)
+    else:
+        value = frechet_distance(generated.features, reference.features, extractor.ddof)
     result: dict[str, Any] = {
-        "distance": distance(generated.features, reference.features),
+        "distance": value,
         "distance_name": settings.distance_name if settings else extractor.distance_name,
         "extractor": extractor.name,
         **combine_figures(generated.values, reference.values),
         "protocol": {
             "generated_clips": len(generated),
             "reference_clips": len(reference),
+            "covariance_over": "n" if extractor.ddof == 0 else "n - 1",
             "frames": frames,
             "height": height,
             "width": width,

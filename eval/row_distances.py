@@ -36,19 +36,20 @@ class RowFeatures:
 
 
 def row_distances(
-    features: np.ndarray, reference: np.ndarray, extrapolate: bool = False
+    features: np.ndarray, reference: np.ndarray, extrapolate: bool = False, ddof: int = 1
 ) -> tuple[dict[str, Any], RowFeatures]:
     """The distances of features (S, n, D) to reference features (m, D), and what is to be kept of them.
 
     Each is the mean over the S sets, with `..._low` and `..._high`, its 95 % interval for other clips from as many first
     frames. More than one set adds `distance_deviation`, from set to set, and `distances`; `extrapolate` adds
-    `distance_infinite` (`extrapolated_distance`).
+    `distance_infinite` (`extrapolated_distance`). Covariances are over n - ddof clips.
     """
     figures: dict[str, Any] = {}
     resampled: dict[str, np.ndarray] = {}
     for key, (measure, resample) in MEASURES.items():
-        values = [measure(each, reference) for each in features]
-        resampled[key] = np.mean([resample(each, reference, RESAMPLES) for each in features], axis=0)
+        options = {"ddof": ddof} if key == DISTANCE else {}
+        values = [measure(each, reference, **options) for each in features]
+        resampled[key] = np.mean([resample(each, reference, RESAMPLES, **options) for each in features], axis=0)
         value, spread = float(np.mean(values)), half_width(resampled[key])
         # only the kernel distance, an unbiased estimate, may be below 0
         low = value - spread if key == KERNEL else max(0.0, value - spread)
@@ -56,7 +57,8 @@ def row_distances(
         if key == DISTANCE and len(values) > 1:
             figures |= {"distance_deviation": float(np.std(values, ddof=1)), "distances": values}
     if extrapolate and features.shape[1] >= clips_needed(features.shape[2]):
-        figures["distance_infinite"] = float(np.mean([extrapolated_distance(each, reference) for each in features]))
+        infinite = [extrapolated_distance(each, reference, ddof=ddof) for each in features]
+        figures["distance_infinite"] = float(np.mean(infinite))
     return figures, RowFeatures(features.astype(np.float32), resampled)
 
 

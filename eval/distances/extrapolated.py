@@ -16,7 +16,7 @@ def clips_needed(features: int) -> int:
     return 2 * (features + 1)
 
 
-def extrapolated_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
+def extrapolated_distance(x: np.ndarray, y: np.ndarray, seed: int = 0, ddof: int = 1) -> float:
     """The Frechet distance of features x (n, d) to y (m, d), extrapolated to infinite n; y stays as it is.
 
     The mean distance of n clips lies above that of infinitely many by about a constant over n (Chong and Forsyth 2020,
@@ -33,7 +33,7 @@ def extrapolated_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
     smallest = max(d + 1, n // 4)
     sizes = np.unique(np.round(1 / np.linspace(1 / smallest, 1 / n, SIZES)).astype(int))
     found = [
-        np.mean([frechet_distance(x[rng.permutation(n)[:size]], y) for _ in range(1 if size == n else DRAWS)])
+        np.mean([frechet_distance(x[rng.permutation(n)[:size]], y, ddof) for _ in range(1 if size == n else DRAWS)])
         for size in sizes
     ]
     _, at_infinity = np.polyfit(1 / sizes, found, 1)

@@ -55,6 +55,7 @@ class NetworkExtractor:
         self.preprocessing = preprocessing
         self.name = facts.name
         self.distance_name = distance_name
+        self.ddof = 0
         self.files = list(files)
         self.sha256 = "+".join(sha256)
         self.device = torch.device(device)

@@ -37,6 +37,7 @@ class I3DExtractor:
     """
 
     distance_name = "FVD"
+    ddof = 0  # as StyleGAN-V has it
 
     def __init__(
         self,

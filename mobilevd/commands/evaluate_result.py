@@ -43,7 +43,7 @@ def compare(
             found = protocol_figures(networks.protocols[name], extractor, ours, theirs, form, settings.seed)
             result.setdefault("protocols", {})[name] = found
         else:
-            value, low, high = distance_interval(ours, theirs, settings.seed)
+            value, low, high = distance_interval(ours, theirs, settings.seed, extractor.ddof)
             found = {"distance": value, "low": low, "high": high, "distance_name": extractor.distance_name}
         warning = too_few(ours.shape[1], len(ours), len(theirs)) if found["distance_name"] != "JEDi" else None
         if warning:

@@ -77,7 +77,7 @@ class EvaluationSettings(ConfigModel):
     clips: int = Field(default=96, ge=2, description="clips generated; all held-out clips are compared with")
     height: int = Field(default=32, ge=8, description="height in pixels at which clips are compared")
     width: int = Field(default=64, ge=8, description="width in pixels, in the data's shape; follows from the height")
-    features: str = Field(default="motion", description="extractor: motion, motion:FOLDER or i3d:FILE")
+    features: str = Field(default="motion", description="extractor: motion, motion:FOLDER, i3d:FILE or PROTOCOL:FILE")
     batch_size: int = Field(default=16, ge=1, description="clips generated at a time")
     seed: int = Field(default=0, ge=0, description="seed of the noise; the same for every stage")
     seeds: int = Field(

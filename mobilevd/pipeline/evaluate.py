@@ -156,7 +156,7 @@ class Evaluator:
         evaluation, sets = self.config.evaluation, self.config.evaluation.seeds
         figures = evaluate_summaries(generated, self.reference, self.extractor, fps=self.config.data.fps)
         features = generated.features.reshape(sets, len(generated) // sets, -1)
-        distances, kept = row_distances(features, self.reference.features, evaluation.extrapolate)
+        distances, kept = row_distances(features, self.reference.features, evaluation.extrapolate, self.extractor.ddof)
         if sets > 1:
             figures["protocol"] |= {"generated_clips": features.shape[1], "noise_seeds": sets}
         return {**figures, **distances}, kept

@@ -16,6 +16,7 @@ class MeanColour:
 
     name = "mean-colour"
     distance_name = "FD-colour"
+    ddof = 1
     sha256 = "0" * 64
     protocol = {"extractor": name, "feature_dim": 3, "resize": "none"}
 

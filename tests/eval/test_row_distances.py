@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
 from eval.distances.frechet import frechet_distance
 from eval.distances.kernel import kernel_distance
@@ -118,3 +119,16 @@ def test_features_that_are_no_numbers_name_their_clip() -> None:
         summarize(clips, Broken(), what="real", names=[f"{letter}.mp4" for letter in "abcde"])
     with pytest.raises(UserError, match="clips: clip 2 of 5: its features"):
         summarize(clips, Broken())
+
+
+def test_covariances_are_over_the_number_that_is_asked_for() -> None:
+    rng = np.random.default_rng(5)
+    features, reference = rng.normal(size=(1, 9, 3)), rng.normal(size=(12, 3))
+    for ddof in (0, 1):
+        figures, _ = row_distances(features, reference, extrapolate=True, ddof=ddof)
+        covariances = [np.cov(x.T, ddof=ddof) for x in (features[0], reference)]
+        root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+        mean = features[0].mean(0) - reference.mean(0)
+        expected = mean @ mean + np.trace(covariances[0] + covariances[1] - 2 * root.real)
+        assert figures["distance"] == pytest.approx(expected, rel=1e-9)
+        assert figures["distance_low"] < expected < figures["distance_high"]

@@ -142,7 +142,7 @@ class StageValidator:
     def _figures(self, clips: np.ndarray) -> dict[str, float]:
         small = resize_frames(clips, self.settings.height, self.settings.width)
         summary = summarize(small, self.extractor, what="generated clips")
-        distance, low, high = distance_interval(summary.features, self.reference.features)
+        distance, low, high = distance_interval(summary.features, self.reference.features, ddof=self.extractor.ddof)
         interval = {"distance": distance, "distance_low": low, "distance_high": high}
         return {**interval, **combine_figures(summary.values, self.reference.values)}
 

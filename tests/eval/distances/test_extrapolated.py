@@ -23,7 +23,7 @@ def test_it_is_nearer_to_the_truth_than_the_distance_itself() -> None:
 
 
 def test_a_line_in_one_over_n_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eval.distances.extrapolated.frechet_distance", lambda x, _: 7.0 + 30.0 / len(x))
+    monkeypatch.setattr("eval.distances.extrapolated.frechet_distance", lambda x, _, ddof: 7.0 + 30.0 / len(x))
     assert extrapolated_distance(np.zeros((100, 3)), np.zeros((5, 3))) == pytest.approx(7.0, rel=1e-9)
 
 

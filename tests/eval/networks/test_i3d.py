@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.features import load_protocol_extractor
+from eval.features import load_extractor, load_protocol_extractor
 from eval.networks.i3d import InflatedInception
 from eval.protocol_settings import load_protocol
 from mobilevd.errors import UserError
@@ -172,3 +172,10 @@ def test_other_sizes_and_too_few_frames(file: Path, tmp_path: Path) -> None:
     trusted = sha256_file(file)
     with pytest.raises(UserError, match="at least 9 frames"):
         load_protocol_extractor(load_protocol("videogpt"), file, trusted=trusted)(np.zeros((1, 8, 9, 9, 3), np.uint8))
+
+
+def test_an_extractor_of_a_protocol_brings_the_protocols_covariance(file: Path) -> None:
+    for spec, ddof in ((f"videogpt:{file}", 1), (f"cd-fvd-i3d:{file}", 0), ("motion", 1)):
+        assert load_extractor(spec, trusted=sha256_file(file)).ddof == ddof
+    with pytest.raises(UserError, match="jedi is no Frechet distance"):
+        load_extractor(f"jedi:{file}")

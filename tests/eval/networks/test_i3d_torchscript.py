@@ -89,7 +89,7 @@ def test_too_few_frames(file: Path) -> None:
 
 
 def test_unknown_extractor() -> None:
-    with pytest.raises(UserError, match="'clip': unknown; use motion, motion:FOLDER or i3d:FILE"):
+    with pytest.raises(UserError, match="'clip': unknown; use motion, motion:FOLDER, i3d:FILE or NAME:FILE of"):
         load_extractor("clip")
 
 
