@@ -48,6 +48,7 @@ class RandomNetwork:
     """A small 3-D network at 112x112 with random weights, in place of I3D: about a fiftieth of its work."""
 
     name, distance_name, sha256 = "random", "FD-random", "0" * 64
+    ddof = 1
     protocol: dict[str, Any] = {"input_size": [112, 112]}
 
     def __init__(self) -> None:

@@ -23,6 +23,7 @@ class MeanColours:
     """Three features: the mean colour of a clip."""
 
     name, distance_name, sha256, protocol = "mean-colour", "FD-colour", "0" * 64, {"feature_dim": 3}
+    ddof = 1
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -108,6 +108,7 @@ def test_few_clips_are_remarked_on() -> None:
 def test_features_that_are_no_numbers_name_their_clip() -> None:
     class Broken:
         name, distance_name, sha256, protocol = "broken", "FD-broken", "0" * 64, {}
+        ddof = 1
 
         def __call__(self, clips: np.ndarray) -> np.ndarray:
             features = np.ones((len(clips), 2))
@@ -127,8 +128,8 @@ def test_covariances_are_over_the_number_that_is_asked_for() -> None:
     for ddof in (0, 1):
         figures, _ = row_distances(features, reference, extrapolate=True, ddof=ddof)
         covariances = [np.cov(x.T, ddof=ddof) for x in (features[0], reference)]
-        root = scipy.linalg.sqrtm(covariances[0] @ covariances[1])
+        root = np.real(np.asarray(scipy.linalg.sqrtm(covariances[0] @ covariances[1])))
         mean = features[0].mean(0) - reference.mean(0)
-        expected = mean @ mean + np.trace(covariances[0] + covariances[1] - 2 * root.real)
+        expected = mean @ mean + np.trace(covariances[0] + covariances[1] - 2 * root)
         assert figures["distance"] == pytest.approx(expected, rel=1e-9)
         assert figures["distance_low"] < expected < figures["distance_high"]

@@ -102,6 +102,7 @@ class Failing:
     """An extractor that fails in one process."""
 
     name, distance_name, sha256 = "failing", "FD-failing", "0" * 64
+    ddof = 1
     protocol: dict[str, Any] = {}
 
     def __init__(self, rank: int, bad: int) -> None:
