@@ -211,7 +211,7 @@ def main() -> None:
     }
     print(json.dumps({k: v for k, v in result.items() if k != "kills"}, indent=2))
     if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n")
+        arguments.out.write_text(json.dumps(result, indent=2).replace(f"{work}/", "") + "\n")
 
 
 def _made(folder: Path) -> Path:
