@@ -42,6 +42,7 @@ def test_figures_and_protocol() -> None:
     assert result["protocol"] == {
         "generated_clips": 5,
         "reference_clips": 7,
+        "covariance_over": "n - 1",
         "frames": 4,
         "height": 16,
         "width": 24,
