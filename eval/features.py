@@ -105,23 +105,10 @@ def _load_network(
     preprocessing = Preprocessing.of(settings)
     if settings.network == "i3d-torchscript":
         return I3DExtractor(files[0], device, min(batch_size, 8), trusted, preprocessing)
-    if settings.network == "i3d":
-        load = load_i3d
-    elif settings.network == "videomae-v2-giant-ssv2":
-        load = load_videomae
-    else:
-        return load_vjepa(
-            files[0],
-            files[1],
-            preprocessing,
-            distance_name=settings.distance_name,
-            device=device,
-            batch_size=batch_size,
-            trusted=trusted,
-        )
+    load = {"i3d": load_i3d, "videomae-v2-giant-ssv2": load_videomae, "v-jepa-huge-ssv2": load_vjepa}[settings.network]
     return load(
-        files[0],
-        preprocessing,
+        *files,
+        preprocessing=preprocessing,
         distance_name=settings.distance_name,
         device=device,
         batch_size=batch_size,

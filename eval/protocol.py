@@ -8,13 +8,10 @@ import numpy as np
 
 from eval.clips import describe_form
 from eval.distances.frechet import frechet_distance
-from eval.distances.make import make_distance
 from eval.features import FeatureExtractor
 from eval.figures import combine_figures
 from eval.frames.psnr import frame_psnrs
 from eval.frames.ssim import frame_ssims
-from eval.protocol_settings import ProtocolSettings
-from eval.record import protocol_record
 from eval.summary import ClipSummary, summarize
 from mobilevd.errors import UserError
 
@@ -47,12 +44,8 @@ def evaluate_summaries(
     extractor: FeatureExtractor,
     *,
     fps: float | None = None,
-    settings: ProtocolSettings | None = None,
 ) -> dict[str, Any]:
-    """Distance, figures and protocol of generated against reference clips; the figures are those of `eval.figures`.
-
-    With the settings of a named protocol, whose extractor `load_protocol_extractor` gives, the distance is the
-    protocol's, and `named_protocol` records it (`eval.record`); without, it is the Frechet distance.
+    """Frechet distance, figures and protocol of generated against reference clips; the figures are those of `eval.figures`.
 
     Raises UserError if the sets differ in frames or size: a distance between clips of two lengths would compare the
     lengths.
@@ -61,13 +54,9 @@ def evaluate_summaries(
         ours, theirs = describe_form(generated.form), describe_form(reference.form)
         raise UserError(f"generated clips are {ours} and reference clips {theirs}: make them the same")
     frames, height, width = generated.form
-    if settings:
-        value = make_distance(settings.distance)(generated.features, reference.features)
-    else:
-        value = frechet_distance(generated.features, reference.features, extractor.ddof)
     result: dict[str, Any] = {
-        "distance": value,
-        "distance_name": settings.distance_name if settings else extractor.distance_name,
+        "distance": frechet_distance(generated.features, reference.features, extractor.ddof),
+        "distance_name": extractor.distance_name,
         "extractor": extractor.name,
         **combine_figures(generated.values, reference.values),
         "protocol": {
@@ -81,11 +70,6 @@ def evaluate_summaries(
             **extractor.protocol,
         },
     }
-    if settings:
-        counts = {"generated": len(generated), "real": len(reference)}
-        result["named_protocol"] = protocol_record(
-            settings, extractor, result["distance"], **counts, form=generated.form, fps=fps
-        )
     if generated.first_frame:
         result["first_frame"] = _means(generated.first_frame)
     return result
@@ -98,7 +82,6 @@ def evaluate_clips(
     *,
     fps: float | None = None,
     conditions: np.ndarray | None = None,
-    settings: ProtocolSettings | None = None,
 ) -> dict[str, Any]:
     """`evaluate_summaries` of clips that are in memory.
 
@@ -108,4 +91,4 @@ def evaluate_clips(
     fidelities = None if conditions is None else first_frame_fidelities(generated, conditions)
     ours = summarize(generated, extractor, fidelities, what="generated clips")
     theirs = summarize(reference, extractor, what="reference clips")
-    return evaluate_summaries(ours, theirs, extractor, fps=fps, settings=settings)
+    return evaluate_summaries(ours, theirs, extractor, fps=fps)

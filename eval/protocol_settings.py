@@ -70,6 +70,11 @@ class MmdSettings(ConfigModel):
     biased: bool = Field(description="whether the pairs of a sample with itself count")
     scale: float = Field(default=1.0, gt=0, description="the figure is this many times the squared MMD")
 
+    @property
+    def kernel(self) -> dict[str, Any]:
+        """The options of `eval.distances.mmd`."""
+        return self.model_dump(include={"degree", "gamma", "coef0", "biased"})
+
 
 class ClipCounts(ConfigModel):
     """How many clips the protocol compares; null where it does not say."""

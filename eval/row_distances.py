@@ -10,14 +10,15 @@ import numpy as np
 
 from eval.distances.extrapolated import clips_needed, extrapolated_distance
 from eval.distances.frechet import frechet_distance, resampled_distances
-from eval.distances.kernel import kernel_distance, resampled_kernel_distances
+from eval.distances.mmd import polynomial_mmd, resampled_mmd
+from eval.few_clips import singular_covariance
 from eval.interval import RESAMPLES, half_width, paired_difference
 from mobilevd.errors import UserError
 
 DISTANCE, KERNEL = "distance", "kernel_distance"
 MEASURES = {
     DISTANCE: (frechet_distance, resampled_distances),
-    KERNEL: (kernel_distance, resampled_kernel_distances),
+    KERNEL: (polynomial_mmd, resampled_mmd),
 }
 """Key of a distance -> the distance of two sets of features, and those of bootstrap samples of the first."""
 
@@ -86,17 +87,12 @@ def compare_rows(first: Mapping[str, Any], second: Mapping[str, Any], kept: Sequ
 
 def remarks_on(clips: int, reference: int, features: int, distance_name: str, extrapolate: bool) -> list[str]:
     """What numbers of clips do to the distances, where it matters: a line each."""
-    remarks = []
-    for count, what, remedy in (
+    sets = (
         (clips, "generated clips of a row", "raise evaluation.clips"),
         (reference, "reference clips", "add videos to compare with"),
-    ):
-        if count <= features:
-            remarks.append(
-                f"{count} {what} are no more than the {features} features: their covariance is singular, and "
-                f"{distance_name} is far above that of many clips; compare it within this table only, or "
-                f"{remedy} above {features}"
-            )
+    )
+    found = [singular_covariance(count, what, features, distance_name, remedy) for count, what, remedy in sets]
+    remarks = [remark for remark in found if remark]
     if extrapolate and clips < clips_needed(features):
         remarks.append(
             f"evaluation.extrapolate: {clips} clips are too few for {features} features; {clips_needed(features)} are "

@@ -531,7 +531,8 @@ def evaluate(
         typer.Option(help="The protocol's network: its file, or a folder of files by their published names."),
     ] = None,
     features: Annotated[
-        str, typer.Option(help="Without a protocol, the features: motion, motion:FOLDER or i3d:FILE.")
+        str,
+        typer.Option(help="Protocol and weights in one: motion, motion:FOLDER, i3d:FILE (stylegan-v) or NAME:FILE."),
     ] = "motion",
     frames: Annotated[
         int | None,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from eval.distances.frechet import frechet_distance
-from eval.distances.mmd import polynomial_mmd
+from eval.distances.frechet import frechet_distance, resampled_distances
+from eval.distances.mmd import polynomial_mmd, resampled_mmd
 from eval.distances.svd_frechet import svd_frechet_distance
 from eval.protocol_settings import FrechetSettings, MmdSettings
 
@@ -18,17 +18,8 @@ Distance = Callable[[np.ndarray, np.ndarray], float]
 def make_distance(settings: FrechetSettings | MmdSettings) -> Distance:
     """The distance that a protocol asks for."""
     if isinstance(settings, MmdSettings):
-        return lambda generated, real: (
-            settings.scale
-            * polynomial_mmd(
-                generated,
-                real,
-                degree=settings.degree,
-                gamma=settings.gamma,
-                coef0=settings.coef0,
-                biased=settings.biased,
-            )
-        )
+        kernel = settings.kernel
+        return lambda generated, real: settings.scale * polynomial_mmd(generated, real, **kernel)
     if settings.method == "exact":
         return lambda generated, real: frechet_distance(generated, real, settings.ddof)
 
@@ -37,3 +28,15 @@ def make_distance(settings: FrechetSettings | MmdSettings) -> Distance:
         return svd_frechet_distance(first, second, settings.ddof, settings.dtype)
 
     return by_svd
+
+
+def resample(
+    settings: FrechetSettings | MmdSettings, generated: np.ndarray, real: np.ndarray, resamples: int, seed: int
+) -> np.ndarray:
+    """Distances (resamples,) of real features (m, d) to sets drawn from the generated (n, d) with replacement.
+
+    The exact Frechet distance also stands for the svd methods: rounding is no part of how far other clips would move it.
+    """
+    if isinstance(settings, MmdSettings):
+        return settings.scale * resampled_mmd(generated, real, resamples, seed, **settings.kernel)
+    return resampled_distances(generated, real, resamples, seed, settings.ddof)

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from eval.feature_cache import FeatureCache
 from eval.feature_file import is_feature_file, read_features, write_features
-from eval.features import load_extractor, load_protocol_extractor
+from eval.features import load_protocol_extractor
 from eval.frames.network import load_frame_network
 from eval.gather import GatheredClips
 from eval.protocol_settings import ProtocolSettings
@@ -68,9 +68,9 @@ def evaluate_command(
     if cache is None and reference_features is not None and not ready:
         partial = reference_features.with_name(reference_features.name + ".partial")
     device = resolve_device(settings.device)
-    protocols = load_protocols(settings.protocols)
+    protocols, weights = load_protocols(settings)
     settings = with_their_clips(settings, protocols)
-    networks = _load(settings, device, protocols)
+    networks = _load(settings, device, protocols, weights)
     ours = Side.open("generated", generated, with_content=cache is not None)
     form = _form(ours, settings)
     choice = ClipChoice(settings.per_video, "random" if settings.sampling == "random" else "first", settings.seed)
@@ -159,18 +159,15 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def _load(settings: EvaluateSettings, device: str, protocols: Mapping[str, ProtocolSettings]) -> Networks:
+def _load(
+    settings: EvaluateSettings, device: str, protocols: Mapping[str, ProtocolSettings], weights: Path | None
+) -> Networks:
     """The networks of the metrics. UserError for what cannot be loaded."""
-    extractors, size = [], settings.batch_size
-    if "distance" in settings.metrics and protocols:
-        for name, protocol_settings in protocols.items():
-            extractor = load_protocol_extractor(
-                protocol_settings, settings.weights, device=device, batch_size=size, trusted=settings.trusted
-            )
-            extractors.append((name, extractor))
-    elif "distance" in settings.metrics:
-        extractor = load_extractor(settings.features, device=device, batch_size=size, trusted=settings.trusted)
-        extractors.append((settings.features.partition(":")[0], extractor))
+    size, trusted = settings.batch_size, settings.trusted
+    extractors = [
+        (name, load_protocol_extractor(each, weights, device=device, batch_size=size, trusted=trusted))
+        for name, each in (protocols.items() if "distance" in settings.metrics else ())
+    ]
     network = None
     if "fid" in settings.metrics and settings.fid_network is not None:
         network = load_frame_network(settings.fid_network, device=device, trusted=settings.trusted_fid)

@@ -1,32 +1,36 @@
-"""The protocols of `mobilevd evaluate`: their clips, and their distances with intervals and records."""
+"""The protocols of `mobilevd evaluate`, and the clips that they ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from eval.distances.make import make_distance
-from eval.features import FeatureExtractor
 from eval.protocol_settings import ProtocolSettings, load_protocol
-from eval.record import protocol_record
-from eval.resampled import distance_with_interval
-from mobilevd.commands.evaluate_clips import ClipForm
 from mobilevd.commands.evaluate_settings import EvaluateSettings
 from mobilevd.errors import UserError
 
+SHORT_NAMES = {"i3d": "stylegan-v"}
+"""Kinds of `--features` that are no name of a protocol -> the protocol."""
 
-def load_protocols(names: Sequence[str]) -> dict[str, ProtocolSettings]:
-    """The protocols by their names. UserError for an unknown one, or two of one name."""
+
+def load_protocols(settings: EvaluateSettings) -> tuple[dict[str, ProtocolSettings], Path | None]:
+    """The protocols by their names, and the place of their networks' weights.
+
+    Without `protocols`, `features` names one with its weights. UserError for an unknown one, or two of one name.
+    """
+    names, weights = settings.protocols, settings.weights
+    if not names:
+        kind, _, place = settings.features.partition(":")
+        names, weights = (SHORT_NAMES.get(kind, kind),), Path(place) if place else None
     found: dict[str, ProtocolSettings] = {}
     for name in names:
-        settings = load_protocol(name)
-        if settings.name in found:
-            raise UserError(f"--protocol {name}: {settings.name} is given twice")
-        found[settings.name] = settings
-    return found
+        protocol = load_protocol(name)
+        if protocol.name in found:
+            raise UserError(f"--protocol {name}: {protocol.name} is given twice")
+        found[protocol.name] = protocol
+    return found, weights
 
 
 def with_their_clips(settings: EvaluateSettings, protocols: Mapping[str, ProtocolSettings]) -> EvaluateSettings:
@@ -51,20 +55,3 @@ def with_their_clips(settings: EvaluateSettings, protocols: Mapping[str, Protoco
         sizes = {name: each.frame_size for name, each in protocols.items()}
         size = asked("--size", {name: (each.height, each.width) if each else None for name, each in sizes.items()})
     return replace(settings, num_frames=frames, fps=fps, size=size)
-
-
-def protocol_figures(
-    settings: ProtocolSettings,
-    extractor: FeatureExtractor,
-    generated: np.ndarray,
-    reference: np.ndarray,
-    form: ClipForm,
-    seed: int,
-) -> dict[str, Any]:
-    """A protocol's distance between features (n, d) and (m, d), its 95 % interval, and its record."""
-    value, low, high = distance_with_interval(make_distance(settings.distance), generated, reference, seed)
-    clips = (form.num_frames, form.height, form.width)
-    record = protocol_record(
-        settings, extractor, value, generated=len(generated), real=len(reference), form=clips, fps=form.fps
-    )
-    return {"distance": value, "low": low, "high": high, "distance_name": settings.distance_name, **record}

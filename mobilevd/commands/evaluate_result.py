@@ -15,11 +15,9 @@ from rich.console import Console
 from eval.figures import FIGURES, combine_figures
 from eval.frames.fid import frame_distance
 from eval.gather import GatheredClips
-from eval.interval import distance_interval
 from eval.outliers import outlier_scores
-from eval.resampled import too_few
+from eval.protocol_figures import protocol_figures
 from mobilevd.commands.evaluate_clips import ClipChoice, ClipForm
-from mobilevd.commands.evaluate_protocols import protocol_figures
 from mobilevd.commands.evaluate_settings import EvaluateSettings, joined
 from mobilevd.commands.evaluate_side import Networks, Side
 from mobilevd.files import atomic_write_text
@@ -39,15 +37,11 @@ def compare(
     result: dict[str, Any] = {}
     for name, extractor in networks.extractors:
         ours, theirs = generated.features_of(name), reference.features_of(name)
-        if name in networks.protocols:
-            found = protocol_figures(networks.protocols[name], extractor, ours, theirs, form, settings.seed)
-            result.setdefault("protocols", {})[name] = found
-        else:
-            value, low, high = distance_interval(ours, theirs, settings.seed, extractor.ddof)
-            found = {"distance": value, "low": low, "high": high, "distance_name": extractor.distance_name}
-        warning = too_few(ours.shape[1], len(ours), len(theirs)) if found["distance_name"] != "JEDi" else None
-        if warning:
-            result.setdefault("remarks", []).append(f"{name}: {warning}")
+        clips = (form.num_frames, form.height, form.width)
+        found = protocol_figures(
+            networks.protocols[name], extractor, ours, theirs, form=clips, fps=form.fps, seed=settings.seed
+        )
+        result.setdefault("protocols", {})[name] = found
         if "distance" in result:
             continue
         result |= {key: found[key] for key in ("distance", "low", "high", "distance_name")}
@@ -126,11 +120,12 @@ def show(result: dict[str, Any], console: Console) -> None:
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    protocols = result.get("protocols", {})
     first = []
-    for name, found in (result.get("protocols") or {}).items():
-        line(f"{found['distance_name']} {_with_interval(found)} by protocol {name}")
-    if "distance" in result and "protocols" not in result:
+    if len(protocols) == 1:
         first.append(f"{result['distance_name']} {_with_interval(result)}")
+    for name, found in protocols.items() if len(protocols) > 1 else ():
+        line(f"{found['distance_name']} {_with_interval(found)} by protocol {name}")
     if "motion_ratio" in result:
         first.append(f"motion ratio {result['motion_ratio']:.3f}")
     if first:
@@ -140,12 +135,12 @@ def show(result: dict[str, Any], console: Console) -> None:
             value, other = result[key], result.get(f"reference_{key}")
             shown = "none: no pixel could be followed, or no pair read" if value is None else f"{value:.5g}"
             line(f"{title} {shown}" + (f" (reference {other:.5g})" if other is not None else ""))
-    for remark in result.get("remarks", []):
-        line(remark)
-    for found in (result.get("protocols") or {}).values():
+    for found in protocols.values():
+        for remark in found["remarks"]:
+            line(f"{found['protocol']}: {remark}")
         if found["departures"]:
             line(f"{found['protocol']}: not as the protocol has it: {'; '.join(found['departures'])}")
-    if len(result.get("protocols") or {}) > 1:
+    if len(protocols) > 1:
         line("figures of different protocols are on different scales and are not compared with each other")
     for name, reason in result["unavailable"].items():
         line(f"{name} unavailable: {reason}")

@@ -24,7 +24,7 @@ class EvaluateSettings:
     Attributes:
         metrics: names of `METRICS`.
         protocols: names or files of protocols, each of which gives a distance (`eval.protocol_settings`); where there are
-            none, `features` names the extractor.
+            none, `features` names one with its weights, as a run's `evaluation.features` does.
         weights: file of the protocols' networks, or folder that has them by their published names.
         num_frames, fps, size: form of the compared clips; None takes that of the first readable generated video. `size`
             is (height, width).

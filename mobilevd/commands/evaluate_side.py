@@ -40,12 +40,12 @@ Kept = tuple[Arrays, dict[str, float]]
 
 @dataclass(frozen=True)
 class Networks:
-    """What turns pixels into features; `protocols` are those that ask for an extractor, by its name."""
+    """What turns pixels into features; `protocols` has the protocol of each extractor, by its name."""
 
     extractors: Extractors
     frames: FrameNetwork | None
     batch_size: int
-    protocols: Mapping[str, ProtocolSettings] = field(default_factory=dict)
+    protocols: Mapping[str, ProtocolSettings]
 
     @property
     def identity(self) -> dict[str, Any]:

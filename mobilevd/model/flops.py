@@ -111,6 +111,7 @@ def count_flops(
     width: int,
     batch: int = 1,
     project_everywhere: bool = False,
+    training_form: bool = False,
 ) -> FlopCount:
     """Count one evaluation of a UNet, compressed or not, funnels live or merged.
 
@@ -120,6 +121,8 @@ def count_flops(
         project_everywhere: count single-token cross-attention ("projection") not as it runs here, `W_O W_V c` once per
             clip, but as the layers that are left of SVD's code would run: W_V and W_O one after the other, on an image
             token repeated to every frame (spatial) and to every position (temporal).
+        training_form: count the forward pass as training computes it (`Backbone.set_training_form`), which is less for
+            full cross-attention.
 
     Raises:
         UserError: a size that does not fit the UNet, or a config that describes no UNet.
@@ -128,9 +131,11 @@ def count_flops(
     config = {key: value for key, value in dict(source).items() if not key.startswith("_")}
     with torch.device("meta"):
         unet = SpatioTemporalUNet(**config)
+    if training_form:
+        unet.set_training_form()
     counting = _Counting()
     for block in block_modules(unet).values():
-        _remember(block, counting, project_everywhere)
+        _remember(block, counting, (project_everywhere, training_form))
     for block in list(unet.modules()):
         if isinstance(block, nn.GroupNorm | nn.LayerNorm):
             setattr(block, "forward", lambda x: x)  # noqa: B010 (counts nothing, keeps the shape, is slow on meta)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,14 +10,23 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from eval.clips import form_of
 from eval.features import load_extractor, load_protocol_extractor
 from eval.protocol import evaluate_clips
-from eval.protocol_settings import load_protocol
+from eval.protocol_figures import protocol_figures
+from eval.protocol_settings import ProtocolSettings, load_protocol
 from eval.weights import NETWORK_FILES, WEIGHTS
 from mobilevd import __version__
 from mobilevd.errors import UserError
 from mobilevd.files import sha256_file
 from tests.eval.distances.test_published_frechet import np_cov, stylegan_v
+
+
+def evaluate(
+    generated: np.ndarray, real: np.ndarray, extractor: Any, settings: ProtocolSettings, fps: float | None = None
+) -> dict[str, Any]:
+    form = form_of(generated)
+    return protocol_figures(settings, extractor, extractor(generated), extractor(real), form=form, fps=fps)
 
 
 def clips(count: int, seed: int, frames: int = 10) -> np.ndarray:
@@ -52,7 +62,7 @@ def test_stylegan_v_from_bytes_to_the_number(detector: Path) -> None:
     settings = load_protocol("stylegan-v")
     extractor = load_protocol_extractor(settings, detector, trusted=sha256_file(detector))
     generated, real = clips(12, 0), clips(14, 1)
-    result = evaluate_clips(generated, real, extractor, settings=settings)
+    result = evaluate(generated, real, extractor, settings)
     inputs = (torch.from_numpy(x).permute(0, 4, 1, 2, 3).float() for x in (generated, real))
     a, b = (Detector()(x, rescale=True, resize=True, return_features=True).numpy() for x in inputs)
     assert result["distance"] == pytest.approx(stylegan_v(a, b), rel=1e-4)
@@ -73,18 +83,15 @@ def test_common_metrics_crops_before_the_file_sees_the_clips(detector: Path) -> 
 def test_motion_is_todays_default_to_the_last_bit() -> None:
     settings = load_protocol("motion")
     generated, real = clips(6, 0), clips(5, 1)
-    named = evaluate_clips(generated, real, load_protocol_extractor(settings), settings=settings)
+    named = evaluate(generated, real, load_protocol_extractor(settings), settings)
     plain = evaluate_clips(generated, real, load_extractor("motion"))
-    assert named["distance"] == plain["distance"] and named["distance_name"] == "FD-motion"
-    assert "named_protocol" not in plain
-    assert {key: value for key, value in named.items() if key != "named_protocol"} == plain
+    assert named["distance"] == plain["distance"] and named["distance_name"] == "FD-motion" == plain["distance_name"]
 
 
 def test_the_record_says_all_and_where_it_departs(detector: Path) -> None:
     settings = load_protocol("mobilevd-7fps")
     extractor = load_protocol_extractor(settings, detector, trusted=sha256_file(detector))
-    result = evaluate_clips(clips(4, 0), clips(5, 1), extractor, fps=25, settings=settings)
-    record = result["named_protocol"]
+    record = evaluate(clips(4, 0), clips(5, 1), extractor, settings, fps=25)
     assert record["protocol"] == "mobilevd-7fps" and record["settings"]["distance"]["ddof"] == 0
     assert record["weights_sha256"] == sha256_file(detector)
     assert record["clips"] == {"generated": 4, "real": 5}
@@ -105,7 +112,7 @@ def test_the_record_says_all_and_where_it_departs(detector: Path) -> None:
 def test_a_figure_by_the_book_has_a_line_without_departures(detector: Path) -> None:
     settings = load_protocol("common-metrics-styleganv")
     extractor = load_protocol_extractor(settings, detector, trusted=sha256_file(detector))
-    record = evaluate_clips(clips(3, 0), clips(3, 1), extractor, settings=settings)["named_protocol"]
+    record = evaluate(clips(3, 0), clips(3, 1), extractor, settings)
     assert record["departures"] == []
     assert record["paper_line"].endswith(f"rate not recorded; computed with mobilevd {__version__}.")
     assert not re.search(r"[{}\n]", record["paper_line"])

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from eval.distances.frechet import frechet_distance
-from eval.distances.kernel import kernel_distance
+from eval.distances.mmd import polynomial_mmd
 from eval.interval import DEVIATIONS, RESAMPLES, distance_interval, paired_difference
 from eval.row_distances import DISTANCE, KERNEL, RowFeatures, compare_rows, remarks_on, row_distances
 from eval.summary import summarize
@@ -30,7 +30,7 @@ def test_one_set_has_the_distances_of_its_clips() -> None:
     features = drawn(0)
     figures, kept = row_distances(features, REFERENCE)
     assert figures["distance"] == pytest.approx(frechet_distance(features[0], REFERENCE), rel=1e-12)
-    assert figures["kernel_distance"] == pytest.approx(kernel_distance(features[0], REFERENCE), rel=1e-12)
+    assert figures["kernel_distance"] == pytest.approx(polynomial_mmd(features[0], REFERENCE), rel=1e-12)
     found = figures["distance"], figures["distance_low"], figures["distance_high"]
     assert found == pytest.approx(distance_interval(features[0], REFERENCE), rel=1e-12)
     assert "distance_deviation" not in figures and "distance_infinite" not in figures
@@ -99,7 +99,7 @@ def test_few_clips_are_remarked_on() -> None:
     assert remarks_on(64, 384, 32, "FD-motion", False) == []
     few, many = remarks_on(96, 300, 400, "FVD", False)
     assert "96 generated clips of a row are no more than the 400 features" in few and "FVD is far above" in few
-    assert few.endswith("raise evaluation.clips above 400") and "300 reference clips" in many
+    assert few.endswith("raise evaluation.clips: above 400") and "300 reference clips" in many
     assert remarks_on(64, 384, 32, "FD-motion", True) == [
         "evaluation.extrapolate: 64 clips are too few for 32 features; 66 are needed"
     ]

@@ -108,6 +108,9 @@ def forward_flops(
 ) -> ForwardFlops:
     """Count the parts of an objective's step without running them; models may be given by their configs.
 
+    They are counted as they compute in training (`Backbone.set_training_form`), so a model with full cross-attention has
+    fewer FLOPs here than in the table.
+
     Args:
         latents: frames, height and width of the latents.
         codec: encodes first frames; None leaves that out.
@@ -118,10 +121,12 @@ def forward_flops(
     if isinstance(settings, AdversarialSettings) and encoder is not None:
         features, heads = _discriminator_flops(_config_of(encoder), latents, settings.heads_depth)
     return ForwardFlops(
-        unet=count_flops(unet, *latents).flops,
+        unet=count_flops(unet, *latents, training_form=True).flops,
         encoder=features,
         heads=heads,
-        teacher=0.0 if teacher is None or not settings.has_teacher else count_flops(teacher, *latents).flops,
+        teacher=0.0
+        if teacher is None or not settings.has_teacher
+        else count_flops(teacher, *latents, training_form=True).flops,
         conditioning=0.0 if codec is None else _conditioning_flops(codec, latents),
     )
 
@@ -151,6 +156,7 @@ def _discriminator_flops(config: dict[str, Any], latents: tuple[int, int, int], 
     shapes: list[torch.Size] = []
     with torch.device("meta"):
         unet = SpatioTemporalUNet(**config)
+        unet.set_training_form()
         ids = int(unet.config["projection_class_embeddings_input_dim"]) // int(unet.config["addition_time_embed_dim"])
         sample = torch.empty(1, frames, unet.latent_channels + unet.condition_channels, height, width)
         inputs = sample, torch.empty(1), torch.empty(1, 1, unet.context_dim), torch.empty(1, ids)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilevd.model.layers.ops import PhoneForm, ScaledDotProduct, beside
+from mobilevd.model.layers.ops import PhoneForm, ScaledDotProduct, with_zero_gradients
 
 
 class HeadFunnel(nn.Module):
@@ -73,7 +73,7 @@ class Attention(nn.Module):
         The softmax over one key is 1, so queries and keys take no part; their gradient is zero, and is set.
         """
         out = self.to_out[0](self.to_v(context))
-        return beside(out, [*self.to_q.parameters(), *self.to_k.parameters()])
+        return with_zero_gradients(out, [*self.to_q.parameters(), *self.to_k.parameters()])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         source = x if context is None else context

@@ -142,7 +142,7 @@ def repeat_per(x: Tensor, times: int) -> Tensor:
     return x if x.shape[0] == 1 else x.repeat_interleave(times, dim=0, output_size=x.shape[0] * times)
 
 
-class _Beside(torch.autograd.Function):
+class _WithZeroGradients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *idle: Tensor) -> Tensor:
         ctx.idle = idle
@@ -153,10 +153,10 @@ class _Beside(torch.autograd.Function):
         return gradients[0], *(torch.zeros_like(parameter) for parameter in ctx.idle)
 
 
-def beside(x: Tensor, idle: Iterable[nn.Parameter]) -> Tensor:
+def with_zero_gradients(x: Tensor, idle: Iterable[nn.Parameter]) -> Tensor:
     """x itself; parameters that take no part in it get gradients of zero, as optimizers and DDP expect of all."""
     trained = [parameter for parameter in idle if parameter.requires_grad]
-    return cast(Tensor, _Beside.apply(x, *trained)) if trained and torch.is_grad_enabled() else x
+    return cast(Tensor, _WithZeroGradients.apply(x, *trained)) if trained and torch.is_grad_enabled() else x
 
 
 def checkpointed(enabled: bool, module: nn.Module, *args: Any) -> Tensor:

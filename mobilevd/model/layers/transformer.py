@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mobilevd.model.layers.architecture import Architecture
 from mobilevd.model.layers.attention import Attention, CrossAttentionProjection, FeedForward
 from mobilevd.model.layers.embeddings import EmbeddingMLP, SinusoidalEmbedding
-from mobilevd.model.layers.ops import GroupNorm, LayerNorm, beside, checkpointed, repeat_per
+from mobilevd.model.layers.ops import GroupNorm, LayerNorm, checkpointed, repeat_per, with_zero_gradients
 from mobilevd.model.layers.resnet import NORM_GROUPS, TimeMixer
 
 
@@ -43,7 +43,7 @@ class AttentionBlock(nn.Module):
             x = repeat_per(self.attn2(context), repeats) + x
         elif self.training_form and context.shape[1] == 1:
             assert isinstance(self.attn2, Attention)
-            value = beside(self.attn2.to_one_token(context), self.norm2.parameters())
+            value = with_zero_gradients(self.attn2.to_one_token(context), self.norm2.parameters())
             x = (x.reshape(context.shape[0], -1, x.shape[-1]) + value).reshape(x.shape)
         else:
             # the context is repeated before it is projected, as SVD does: the count of its FLOPs depends on it

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import poly_mmd
 
-from eval.distances.make import make_distance
+from eval.distances.make import make_distance, resample
 from eval.distances.mmd import polynomial_mmd
 from eval.protocol_settings import load_protocol
 from mobilevd.errors import UserError
@@ -64,6 +64,16 @@ def test_large_sets_are_taken_in_parts() -> None:
     kernel = lambda a, b: (a @ b.T / 4) ** 2  # noqa: E731
     due = kernel(x, x).mean() + kernel(y, y).mean() - 2 * kernel(x, y).mean()
     assert polynomial_mmd(x, y, degree=2, coef0=0, biased=True) == pytest.approx(due, rel=1e-9)
+
+
+def test_sets_drawn_anew_are_those_that_the_same_clips_would_give() -> None:
+    """JEDi's resamples against its distance of each drawn set, clips that were drawn twice included."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(1100, 3)), rng.normal(size=(30, 3)) + 0.3  # x in two parts
+    settings = load_protocol("jedi").distance
+    draws, distance = np.random.default_rng(7), make_distance(settings)
+    due = [distance(x[draws.integers(len(x), size=len(x))], y) for _ in range(4)]
+    np.testing.assert_allclose(resample(settings, x, y, 4, seed=7), due, rtol=1e-9)
 
 
 def test_bad_input() -> None:

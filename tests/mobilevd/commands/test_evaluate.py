@@ -313,7 +313,7 @@ def test_a_protocol_gives_its_distance_an_interval_and_a_line_for_a_paper(place:
     for found in by_name.values():
         assert found["low"] < found["distance"] < found["high"] and f"{found['distance']:.4g}" in found["paper_line"]
     assert "by protocol own" in output and "not compared with each other" in output
-    assert any("singular" in remark for remark in result["remarks"])  # 5 clips, 32 features
+    assert any("singular" in remark for remark in by_name["own"]["remarks"])  # 5 clips, 32 features
 
 
 def test_a_protocol_says_which_clips_are_read(place: Path, tmp_path: Path) -> None:

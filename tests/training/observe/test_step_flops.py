@@ -35,6 +35,7 @@ def test_by_hand() -> None:
 
 def test_a_denoising_step_is_what_torch_counts() -> None:
     unet = small_unet()
+    unet.set_training_form()
     size = 4, 8, 8
     inputs = torch.randn(1, 4, 8, 8, 8), torch.zeros(1), torch.randn(1, 1, EMBEDDING), torch.zeros(1, 3)
     with MATH(), FlopCounterMode(display=False) as counter:
@@ -49,6 +50,7 @@ def test_a_denoising_step_is_what_torch_counts() -> None:
 def test_the_parts_are_what_torch_counts(settings: AdversarialSettings) -> None:
     config = small_config(num_attention_heads=2, cross_attention_dim=EMBEDDING)
     unet = small_unet(**config)
+    unet.set_training_form()
     sample = torch.randn(1, 4, 8, 8, 8)
     inputs = sample, torch.zeros(1), torch.randn(1, 1, EMBEDDING), torch.zeros(1, 3)
     parts = forward_flops(unet, (4, 8, 8), settings, StridedCodec(), unet, config)

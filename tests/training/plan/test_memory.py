@@ -83,9 +83,7 @@ def test_more_clips_lie_on_a_straight_line(make_config: MakeConfig, stage: int) 
 
 def test_operations_are_those_of_the_forward_pass_three_times(make_config: MakeConfig) -> None:
     run = run_of(make_config())
-    # trained without the queries and keys of attention to one token, which have no part in it
-    config = run.base.config if isinstance(run.base, SpatioTemporalUNet) else run.base
-    forward = count_flops({**config, "cross_attention": "projection"}, 4, 16, 16).flops
+    forward = count_flops(run.base, 4, 16, 16, training_form=True).flops
     (turn,) = cost_of(run, run.stages[0], 1, True).turns.values()
     assert turn.flops == pytest.approx(3 * forward, rel=0.05)
     run = run_of(make_config(gradient_checkpointing=True))

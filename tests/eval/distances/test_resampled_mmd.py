@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.distances.kernel import kernel_distance, resampled_kernel_distances
+from eval.distances.mmd import polynomial_mmd, resampled_mmd
 from mobilevd.errors import UserError
 
 
@@ -22,7 +22,7 @@ def by_definition(x: np.ndarray, y: np.ndarray) -> float:
 def test_it_is_its_definition() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 3)), 1 + rng.normal(size=(7, 3))
-    assert kernel_distance(x, y) == pytest.approx(by_definition(x, y), rel=1e-12)
+    assert polynomial_mmd(x, y) == pytest.approx(by_definition(x, y), rel=1e-12)
 
 
 @pytest.mark.parametrize("clips", [3, 40])
@@ -35,7 +35,7 @@ def test_its_mean_is_that_of_infinitely_many_clips(clips: int) -> None:
     first, second, third = (m, m * m + 1, m**3 + 3 * m), (0.0, 1.0, 0.0), np.array([3.0, 3.0, 1.0])
     expected = float(third @ (np.array(first) - np.array(second)) ** 2)
     rng = np.random.default_rng(clips)
-    found = [kernel_distance(m + rng.normal(size=(clips, 1)), rng.normal(size=(50, 1))) for _ in range(1500)]
+    found = [polynomial_mmd(m + rng.normal(size=(clips, 1)), rng.normal(size=(50, 1))) for _ in range(1500)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * float(np.std(found)) / np.sqrt(len(found)))
 
 
@@ -44,17 +44,17 @@ def test_resampled_sets_spread_as_new_ones_do() -> None:
     rng = np.random.default_rng(0)
     y = rng.normal(size=(300, 8))
     new = [0.5 + rng.normal(size=(100, 8)) for _ in range(60)]
-    spreads = [resampled_kernel_distances(x, y, 100).std() for x in new[:20]]
-    assert np.mean(spreads) == pytest.approx(np.std([kernel_distance(x, y) for x in new]), rel=0.25)
+    spreads = [resampled_mmd(x, y, 100).std() for x in new[:20]]
+    assert np.mean(spreads) == pytest.approx(np.std([polynomial_mmd(x, y) for x in new]), rel=0.25)
     x = new[0]
-    resampled = resampled_kernel_distances(x, y, 400)
-    assert resampled.mean() == pytest.approx(kernel_distance(x, y), abs=4 * resampled.std() / 20)
-    np.testing.assert_array_equal(resampled, resampled_kernel_distances(x, y, 400))
+    resampled = resampled_mmd(x, y, 400)
+    assert resampled.mean() == pytest.approx(polynomial_mmd(x, y), abs=4 * resampled.std() / 20)
+    np.testing.assert_array_equal(resampled, resampled_mmd(x, y, 400))
 
 
 def test_two_clips_that_are_drawn_as_one_leave_a_number() -> None:
     rng = np.random.default_rng(0)
-    assert np.isfinite(resampled_kernel_distances(rng.normal(size=(2, 3)), rng.normal(size=(5, 3)), 50)).all()
+    assert np.isfinite(resampled_mmd(rng.normal(size=(2, 3)), rng.normal(size=(5, 3)), 50)).all()
 
 
 def test_wrong_features_are_told() -> None:
@@ -65,4 +65,4 @@ def test_wrong_features_are_told() -> None:
         (np.full((4, 3), np.nan), "x has NaN"),
     ):
         with pytest.raises(UserError, match=message):
-            kernel_distance(x, good)
+            polynomial_mmd(x, good)
