@@ -87,7 +87,7 @@ def ours(folder: Path, network: RandomNetwork, batch: int, every: bool) -> int:
     settings, form = EvaluateSettings(metrics=("distance",)), ClipForm(FRAMES, FPS, HEIGHT, WIDTH)
     side = Side.open("reference", folder, with_content=False)
     side.choose(form, ClipChoice(None if every else 1), settings)
-    side.read(form, ClipFigures(("distance",)), Networks([("random", network)], None, batch), settings)
+    side.read(form, ClipFigures(("distance",)), Networks([("random", network)], None, batch, {}), settings)
     gathered: GatheredClips = side.gathered
     return len(gathered)
 

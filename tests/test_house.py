@@ -121,7 +121,7 @@ def test_setup_installs_once_and_runs_the_command(tmp_path: Path) -> None:
     assert (first.returncode, first.stdout) == (0, "installed\n"), first.stderr
     steps = (tmp_path / "log").read_text().splitlines()
     assert [step.split()[0] for step in steps] == ["venv", "pip"]
-    assert "-c constraints.txt -e .[dev]" in steps[1]
+    assert "-c constraints.txt -e .[dev]" in steps[1] and "--compile-bytecode" in steps[1]
     again = setup("sh", "-c", "exit 7")
     assert (again.returncode, again.stderr) == (7, "")
     assert len((tmp_path / "log").read_text().splitlines()) == 2
