@@ -22,6 +22,8 @@ from device_runner.errors import RunnerError
 
 STALL_S = 60.0
 """Silence after which a push counts as dead; adb reports every percent of a file."""
+END_S = 10.0
+"""What adb may take to end once it said all it had to."""
 PAUSE_S = 0.002
 """Pause between reads of adb's output. Releases before 30 write a line for every 64 kB, and reading each at once takes
 a core from the transfer (10 % slower); a terminal holds 4 kB of lines, 2.5 MB of data, before adb has to wait."""
@@ -138,7 +140,10 @@ def _on_terminal(adb: Adb, command: list[str], track: _Track) -> Answer:
             os.close(slave)
             slave = -1
             said = _listen(adb, process, master, track)
-            return Answer(process.wait(timeout=10), said, "")
+            try:
+                return Answer(process.wait(timeout=END_S), said, "")
+            except subprocess.TimeoutExpired:
+                raise ConnectionLost(f"{adb.name}: adb said all it had to and did not end in {END_S:g} s") from None
     finally:
         os.close(master)
         if slave >= 0:

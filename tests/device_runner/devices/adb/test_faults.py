@@ -18,7 +18,7 @@ import pytest
 from device_runner.devices.adb import push
 from device_runner.devices.adb.client import Adb, ConnectionLost
 from device_runner.devices.adb.device import AdbDevice
-from device_runner.devices.adb.program import find_program
+from device_runner.devices.adb.program import AdbProgram, find_program
 from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
 from tests.device_runner.devices.adb.conftest import ADBS, BIG, Phone, check_results, later, wait_until
@@ -155,6 +155,20 @@ def test_a_push_that_stands_still(real_phone: Phone, tmp_path: Path, monkeypatch
 
     with pytest.raises(ConnectionLost, match="pushing stands still since 0.5 s"):
         push.push(real_phone.device.adb, {"a" * 64: tmp_path / "big"}, "/data", hang)
+
+
+def test_an_adb_that_said_all_and_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "IO", Path("/nowhere"))
+    monkeypatch.setattr(push, "END_S", 0.3)
+    script = tmp_path / "adb"
+    script.write_text("#!/bin/sh\necho $$ >>" + f"{tmp_path}/pid\nexec >/dev/null 2>&1\nexec sleep 60\n")
+    script.chmod(0o755)
+    (tmp_path / "small").write_bytes(b"x")
+    adb = Adb(AdbProgram(str(script), "--adb", "36.0.0", (36, 0, 0)), "phone")
+    with pytest.raises(ConnectionLost, match="adb said all it had to and did not end in 0.3 s"):
+        push.push(adb, {"a" * 64: tmp_path / "small"}, "/data", lambda name, share: None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)  # nor does it go on
 
 
 def test_a_link_that_drops_while_results_are_fetched(
