@@ -12,6 +12,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 venv=$root/.venv
 stamp=$venv/.setup-stamp
 uv_version=0.13.9
+space_gb=7 # torch with CUDA's libraries, ExecuTorch and the rest
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -38,11 +39,32 @@ find_uv() {
     echo "$root/.bootstrap/bin/uv"
 }
 
-install_with_uv() {
-    "$venv/bin/python" -c '' 2>/dev/null || "$1" venv --quiet --clear --python "$(choose_python)" "$venv"
-    # Bytecode at once, as pip does: where PYTHONDONTWRITEBYTECODE is set, as in containers, it would never be kept, and
-    # every start would compile torch anew (32 s of imports against 11).
-    (cd "$root" && "$1" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e '.[dev]')
+# Bytecode at once, as pip does: where PYTHONDONTWRITEBYTECODE is set, as in containers, it would never be kept, and every
+# start would compile torch anew (32 s of imports against 11).
+install_with_uv() (
+    trust_as_pip_does
+    "$venv/bin/python" -c '' 2>/dev/null || "$1" venv --quiet --clear --python "$(choose_python)" "$venv" || return 1
+    cd "$root" && "$1" pip install --quiet --compile-bytecode --python "$venv/bin/python" -c constraints.txt -e '.[dev]'
+)
+
+# uv brings its own certificates, among which a company's is not; pip's setting, if there is one, or the system's hold here.
+trust_as_pip_does() {
+    given=${SSL_CERT_FILE:-${PIP_CERT:-${REQUESTS_CA_BUNDLE:-}}}
+    if [ -f "$given" ]; then
+        SSL_CERT_FILE=$given
+        export SSL_CERT_FILE
+    fi
+    UV_SYSTEM_CERTS=${UV_SYSTEM_CERTS:-true} UV_NATIVE_TLS=${UV_NATIVE_TLS:-true} # the older name, for a uv from PATH
+    export UV_SYSTEM_CERTS UV_NATIVE_TLS
+}
+
+check_space() {
+    free_kb=$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    case $free_kb in
+        '' | *[!0-9]*) return ;; # a file system that does not tell
+    esac
+    [ "$free_kb" -ge $((space_gb * 1000000)) ] ||
+        fail "$root has $((free_kb / 1000000)) GB free, and .venv takes $space_gb; free some, or clone to another disk"
 }
 
 install_with_pip() {
@@ -64,11 +86,13 @@ command -v python3 >/dev/null || fail "python3 is needed (3.11 to 3.13): install
 # The folder is part of it: a .venv that was moved or copied points to its old place.
 wanted="$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum) $root"
 if [ "$(cat "$stamp" 2>/dev/null || true)" != "$wanted" ]; then
-    say "installing into .venv (a minute or so, 5 GB)"
-    if uv=$(find_uv); then
-        install_with_uv "$uv"
-    else
+    [ -e "$venv" ] || check_space
+    say "installing into .venv (a minute or two, $space_gb GB)"
+    if ! uv=$(find_uv); then
         say "uv cannot be installed; going on with venv and pip, which is slower"
+        install_with_pip
+    elif ! install_with_uv "$uv"; then
+        say "uv failed (see above); trying venv and pip, which is slower"
         install_with_pip
     fi
     printf '%s\n' "$wanted" >"$stamp.new"

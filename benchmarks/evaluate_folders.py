@@ -1,13 +1,15 @@
 """Clips per second of `mobilevd evaluate`'s loop against a plain one.
 
-    python benchmarks/evaluate_folders.py [--videos 48] [--rounds 3]
+    python benchmarks/evaluate_folders.py [--network small|i3d] [--videos 48] [--rounds 3]
 
 The plain loop goes video by video, as most programs for FVD do: it decodes the whole video, resizes every frame, cuts it
 into clips, and gives them to the network, 1 or 16 at a time; then comes the next video. Ours decodes what is needed, in
-threads beside the network, and fills batches across videos. Both compute features of the same network (3-D convolutions
-with random weights), of the same clips: 16 frames of 320x240. Two kinds of folders: generated clips, of one clip each, and
-longer real videos at 30 fps, of which all clips are taken at 7 fps or only the first. The loops take turns; medians of the
-rounds go to benchmarks/results/.
+threads beside the network, and fills batches across videos. Both compute features of the same network with random
+weights, of the same clips: 16 frames of 320x240. The network is a small one, beside which decoding counts as it does
+beside a GPU, or I3D at 224x224 itself, which takes nearly all of the time on a CPU: plainly as its PyTorch ports have
+it, ours as this project runs it (norms folded, channels last). Two kinds of folders: generated clips, of one clip each,
+and longer real videos at 30 fps, of which all clips are taken at 7 fps or only the first. The loops take turns; medians
+of the rounds go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from eval.gather import GatheredClips  # noqa: E402
+from eval.networks.i3d import InflatedInception  # noqa: E402
 from mobilevd.commands.evaluate_clips import ClipChoice, ClipForm, decode_threads  # noqa: E402
 from mobilevd.commands.evaluate_figures import ClipFigures  # noqa: E402
 from mobilevd.commands.evaluate_settings import EvaluateSettings  # noqa: E402
@@ -65,7 +68,30 @@ class RandomNetwork:
         return self.model(x).double().numpy()
 
 
-def plain(folder: Path, network: RandomNetwork, batch: int, every: bool) -> int:
+class RandomI3D:
+    """I3D with random weights, plainly or in the form for inference."""
+
+    name, distance_name, sha256 = "random-i3d", "FD-random", "0" * 64
+    ddof = 1
+    protocol: dict[str, Any] = {"input_size": [224, 224]}
+
+    def __init__(self, for_inference: bool) -> None:
+        torch.manual_seed(0)
+        self.model = InflatedInception().eval()
+        if for_inference:
+            self.model.for_inference()
+
+    @torch.inference_mode()
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        x = nn.functional.interpolate(x, size=(FRAMES, 224, 224), mode="trilinear")
+        return self.model(x).double().numpy()
+
+
+Network = RandomNetwork | RandomI3D
+
+
+def plain(folder: Path, network: Network, batch: int, every: bool) -> int:
     """The straightforward loop; number of clips."""
     features = []
     for file in sorted(folder.glob("*.mp4")):
@@ -82,7 +108,7 @@ def plain(folder: Path, network: RandomNetwork, batch: int, every: bool) -> int:
     return len(np.concatenate(features))
 
 
-def ours(folder: Path, network: RandomNetwork, batch: int, every: bool) -> int:
+def ours(folder: Path, network: Network, batch: int, every: bool) -> int:
     """The command's own loop, from listing the folder on; number of clips."""
     settings, form = EvaluateSettings(metrics=("distance",)), ClipForm(FRAMES, FPS, HEIGHT, WIDTH)
     side = Side.open("reference", folder, with_content=False)
@@ -107,16 +133,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=48, help="of one clip; of long ones (7 s) there are a sixth")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--network", choices=["small", "i3d"], default="small")
     options = parser.parse_args()
-    network, results = RandomNetwork(), {}
+    i3d = options.network == "i3d"
+    network: Network = RandomI3D(for_inference=True) if i3d else RandomNetwork()
+    plainly: Network = RandomI3D(for_inference=False) if i3d else network
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         generated, real = Path(place) / "generated", Path(place) / "real"
         write_folder(generated, options.videos, FRAMES / FPS, FPS, (HEIGHT, WIDTH))
         write_folder(real, max(2, options.videos // 6), 7.0, 30.0, (480, 640))
         loops: dict[str, Callable[[Path, bool], int]] = {
             "ours": lambda folder, every: ours(folder, network, 8, every),
-            "plain, batch 1": lambda folder, every: plain(folder, network, 1, every),
-            "plain, batch 16": lambda folder, every: plain(folder, network, 16, every),
+            "plain, batch 1": lambda folder, every: plain(folder, plainly, 1, every),
+            "plain, batch 16": lambda folder, every: plain(folder, plainly, 16, every),
         }
         cases = {
             "generated clips": (generated, True),
@@ -148,10 +178,11 @@ def main() -> None:
         "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "av": av.__version__},
         "threads": {"torch": torch.get_num_threads(), "decoding": decode_threads()},
+        "network": options.network,
         "form": {"frames": FRAMES, "height": HEIGHT, "width": WIDTH, "fps": FPS},
         "results": results,
     }
-    file = Path(__file__).parent / "results" / f"evaluate_folders-{document['date'][:10]}.json"
+    file = Path(__file__).parent / "results" / f"evaluate_folders-{options.network}-{document['date'][:10]}.json"
     file.write_text(json.dumps(document, indent=2) + "\n")
     print(f"written: {file}")
 

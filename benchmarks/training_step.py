@@ -38,6 +38,8 @@ def arm(name: str, size: str, precision: str) -> Step:
     """A function that takes one optimizer step, by the name of the arm."""
     if name == "diffusers, plain loop":
         return plain_diffusers(size, precision)
+    if name == "diffusers, compiled":
+        return plain_diffusers(size, precision, compile=True)
     if name == "ours":
         return our_step(our_trainer(size, precision))
     if name == "ours, compiled":
@@ -48,6 +50,7 @@ def arm(name: str, size: str, precision: str) -> Step:
 
 
 DENOISE = ["diffusers, plain loop", "ours"]
+COMPILED = ["diffusers, compiled", "ours, compiled"]
 ADVERSARIAL = ["adversarial, alternating", "adversarial, shared", "adversarial, shared, R1 by differences"]
 
 
@@ -90,7 +93,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--compile", action="store_true", help="ours compiled, too: minutes until its first step is done"
+        "--compile", action="store_true", help="both compiled, too: minutes until their first step is done"
     )
     parser.add_argument("--no-adversarial", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -98,7 +101,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     rows: list[dict[str, Any]] = []
     for precision in arguments.precisions:
-        denoise = [*DENOISE, *(["ours, compiled"] if arguments.compile else [])]
+        denoise = [*DENOISE, *(COMPILED if arguments.compile else [])]
         for names in (denoise, [] if arguments.no_adversarial else ADVERSARIAL):
             if not names:
                 continue

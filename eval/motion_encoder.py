@@ -1,8 +1,9 @@
 """A small video encoder of our own, for the Frechet distance where I3D's weights are not at hand.
 
-It was trained to recognise how a clip moves and what is wrong with it (`training/tiny/motion_encoder.py`), because
-features of an untrained network are blind to motion: for those, shuffled or frozen frames are as good as real ones. Its
-distance is called FD-motion and never FVD: the two share the formula but not the scale.
+It was trained to recognise how a clip moves, what is wrong with it, and in what light and colours it is
+(`training/tiny/motion_encoder.py`), because features of an untrained network are blind to motion: for those, shuffled or
+frozen frames are as good as real ones. Its distance is called FD-motion and never FVD: the two share the formula but not
+the scale. Clips unlike all that it was trained on are told (`MotionEncoder.is_outside`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MIN_FRAMES = 2  # with a single frame there is no motion to see
 class MotionEncoderConfig:
     """Settings of the network and of its training; `config.json` holds exactly these fields."""
 
-    name: str = "motion-encoder-v1"
+    name: str = "motion-encoder-v2"
     height: int = 32  # clips of another size are resized to this one first
     width: int = 64
     num_frames: int = 8  # seen in training; other lengths work, as the features are pooled over time
@@ -66,6 +67,9 @@ class MotionEncoder(nn.Module):
 
     feature_mean: Tensor  # (D,)
     feature_map: Tensor  # (D, D), see `training.tiny.motion_encoder.balance`
+    domain_mean: Tensor  # (D,), of the features of the clips of training
+    domain_deviation: Tensor  # (D,)
+    domain_limit: Tensor  # (), see `is_outside`
 
     def __init__(self, config: MotionEncoderConfig) -> None:
         super().__init__()
@@ -81,9 +85,13 @@ class MotionEncoder(nn.Module):
         )
         pooled = 2 * sum(config.channels)
         self.pool_norm = nn.LayerNorm(pooled)
-        self.to_features = nn.Linear(pooled, config.feature_dim)
+        # Norms hide light and contrast from the blocks: each colour's mean and deviation come beside them.
+        self.to_features = nn.Linear(pooled + 6, config.feature_dim)
         self.register_buffer("feature_mean", torch.zeros(config.feature_dim))
         self.register_buffer("feature_map", torch.eye(config.feature_dim))
+        self.register_buffer("domain_mean", torch.zeros(config.feature_dim))
+        self.register_buffer("domain_deviation", torch.ones(config.feature_dim))
+        self.register_buffer("domain_limit", torch.tensor(float("inf")))
 
     def bounded_features(self, clips: Tensor) -> Tensor:
         """Features in (-1, 1) before they are balanced: the input of the training heads."""
@@ -96,10 +104,20 @@ class MotionEncoder(nn.Module):
             x = block(x)  # (N, C, T, H/4, W/4), from the third block on (N, C, T/2, H/8, W/8)
             spread = (x.var((2, 3, 4), correction=0) + 1e-6).sqrt()  # sqrt alone has an infinite slope at 0
             pooled += [x.mean((2, 3, 4)), spread]
-        return torch.tanh(self.to_features(self.pool_norm(torch.cat(pooled, 1))))  # (N, D); no dimension can explode
+        deviations = (clips.var((2, 3, 4), correction=0) + 1e-4).sqrt()
+        light = torch.cat([2 * clips.mean((2, 3, 4)), 4 * deviations - 1], 1)  # both of about unit size
+        return torch.tanh(self.to_features(torch.cat([self.pool_norm(torch.cat(pooled, 1)), light], 1)))  # bounded
 
     def forward(self, clips: Tensor) -> Tensor:
         return (self.bounded_features(clips) - self.feature_mean) @ self.feature_map
+
+    def strangeness(self, features: Tensor) -> Tensor:
+        """How far features (N, D) lie from those of training's clips, whose mean is 1: (N,), mean squares of deviations."""
+        return ((features - self.domain_mean) / self.domain_deviation).square().mean(1)
+
+    def is_outside(self, features: Tensor) -> Tensor:
+        """Which clips are stranger than 999 of 1000 clips of training, damaged ones included: bool (N,)."""
+        return self.strangeness(features) > self.domain_limit
 
     def save(self, folder: Path | str) -> None:
         """Write `model.safetensors` and `config.json`; the folder appears whole or not at all."""
@@ -177,3 +195,8 @@ class MotionEncoderExtractor:
             x = to_model_input(clips[start : start + self.batch_size], config.height, config.width)
             parts.append(self.encoder(x.to(self.device)).double().cpu().numpy())
         return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def is_outside(self, features: np.ndarray) -> np.ndarray:
+        """Which clips, by features (N, D), are unlike those of training (`MotionEncoder.is_outside`): bool (N,)."""
+        return self.encoder.is_outside(torch.from_numpy(features).float().to(self.device)).cpu().numpy()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from eval.distances.make import make_distance, resample
+from eval.domain import outside_domain
 from eval.features import FeatureExtractor
 from eval.few_clips import singular_covariance
 from eval.interval import RESAMPLES, half_width
@@ -28,7 +29,7 @@ def protocol_figures(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The distance between features of generated (n, d) and of real clips (m, d), `low` and `high` of its 95 % interval
-    for other generated clips, `remarks` on too few clips, and its record (`eval.record`).
+    for other generated clips, `remarks` on too few and on strange clips, and its record (`eval.record`).
 
     `extractor` is that of `load_protocol_extractor`; `form` is frames, height and width of the clips. Raises UserError
     for fewer than 2 clips and features that are no numbers.
@@ -38,8 +39,9 @@ def protocol_figures(
     resamples = RESAMPLES if features <= MANY_FEATURES else FEWER_RESAMPLES
     spread = half_width(resample(settings.distance, generated, real, resamples, seed))
     frechet = isinstance(settings.distance, FrechetSettings)
-    sets = (("generated clips", generated), ("real clips", real)) if frechet else ()
-    found = [singular_covariance(len(clips), what, features, settings.distance_name) for what, clips in sets]
+    sets = (("generated clips", generated), ("real clips", real))
+    few = [singular_covariance(len(clips), what, features, settings.distance_name) for what, clips in sets if frechet]
+    found = [*few, *(outside_domain(extractor, clips, what) for what, clips in sets)]
     return {
         "distance": value,
         "low": max(0.0, value - spread) if frechet else value - spread,

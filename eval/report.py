@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.figures import Figure, Row, columns, distance_names, number, significant
-from eval.report_pairs import EQUAL, is_equal_to_previous, legend, pairs_markdown
+from eval.report_pairs import DOUBTFUL, EQUAL, is_equal_to_previous, legend, pairs_markdown
 from mobilevd.files import atomic_write_text
 from mobilevd.plain_text import markdown_text
 
@@ -54,6 +54,8 @@ def _cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
     high = number(row, f"{column.key}_high")
     if high is not None:
         text += f" ± {significant(high - value, 2)}"
+    if row.get(f"{column.key}_doubts"):
+        text += f" {DOUBTFUL}"
     if column.key == DISTANCE and is_equal_to_previous(row):
         text += f" {EQUAL}"
     # With two kinds of distance in one column, each number carries its name.
@@ -131,10 +133,17 @@ def _link(name: Any, target: Any) -> str:
 
 
 def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
-    """The cumulative table in Markdown; an unavailable figure is written out with its reason."""
+    """The cumulative table in Markdown; an unavailable figure is written out with its reason, below the table if it is the
+    same in all rows."""
     common, rows = unavailable or {}, _with_ratios(rows)
-    shown = columns(rows)
     mixed = len(distance_names(rows)) > 1
+    shown, notes = [], []
+    for column in columns(rows):
+        reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
+        if len(reasons) == 1 and all(_cell(row, column, mixed) is None for row in rows):
+            notes += ["", f"{markdown_text(column.header)} unavailable: {markdown_text(reasons.pop())}"]
+        else:
+            shown.append(column)
     lines = [
         "| model | " + " | ".join(markdown_text(c.header) for c in shown) + " |",
         "|---" + "|---:" * len(shown) + "|",
@@ -142,7 +151,7 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
     for row in rows:
         cells = [_cell(row, c, mixed) or f"unavailable: {_reason(row, c.key, common)}" for c in shown]
         lines.append("| " + " | ".join(map(markdown_text, [row["name"], *cells])) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *notes])
 
 
 def _listed(value: Any) -> Any:

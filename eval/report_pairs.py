@@ -1,4 +1,4 @@
-"""The rows of a table compared in pairs, in words: which differ, and which these clips do not tell apart."""
+"""What a table can say, in words: which rows differ, which these clips do not tell apart, which figures are doubtful."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from eval.domain import TOLERATED
 from eval.figures import Row, number, significant
 from mobilevd.plain_text import markdown_text
 
 EQUAL = "≈"
 """After the distance of a row that the clips do not tell from the row above."""
+
+
+DOUBTFUL = "?"
+"""After a latency whose measurement has warnings."""
+LATENCIES = {"host_ms": "host ms", "device_ms": "device ms"}
 
 
 def is_equal_to_previous(row: Row) -> bool:
@@ -31,7 +37,27 @@ def legend(rows: Sequence[Row]) -> list[str]:
             f"{EQUAL} is equal to the row above within noise: the 95 % interval of their difference, in pairs of clips "
             "from the same first frame, holds 0"
         )
+    for key, header in LATENCIES.items():
+        if doubts := _doubts(rows, key):
+            lines.append(f"{DOUBTFUL} {header} is doubtful ({doubts}); the bench files of the rows say more")
+    strange = [
+        f"{share:.0%} of {row['name']}" for row in rows if (share := number(row, "outside_domain") or 0) > TOLERATED
+    ]
+    if strange:
+        lines.append(
+            f"clips unlike all that the network of the distance was trained on: {', '.join(strange)}; there a distance "
+            "says that clips are strange, and little about how good they are"
+        )
     return lines
+
+
+def _doubts(rows: Sequence[Row], key: str) -> str:
+    """Kinds of doubt with their rows: "noisy: base, + funnels; busy: base"."""
+    kinds: dict[str, list[str]] = {}
+    for row in rows:
+        for doubt in row.get(f"{key}_doubts") or []:
+            kinds.setdefault(str(doubt).split(":")[0], []).append(str(row["name"]))
+    return "; ".join(f"{kind}: {', '.join(dict.fromkeys(names))}" for kind, names in kinds.items())
 
 
 def pairs_markdown(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], distance_name: str) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from device_runner.errors import RunnerError
+from mobilevd import __version__
 from mobilevd.errors import ToldByAnother, UserError
 from mobilevd.hush import hush
 from mobilevd.once_among_processes import is_mine_to_tell, lost_process
@@ -90,8 +91,8 @@ app = typer.Typer(
     cls=CommandGroup,
     help="Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # plain help: importing rich's markdown would take most of the time of `--help`
 )
 
@@ -115,9 +116,18 @@ Json = Annotated[
 ]
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mobilevd {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an unexpected error comes from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it."""
 

@@ -20,10 +20,10 @@ def command(*words: str | Path, processes: int = 2) -> list[str]:
     return [*launcher, *map(str, words)]
 
 
-def launch(*words: str | Path, processes: int = 2, timeout: float = 280) -> str:
+def launch(*words: str | Path, processes: int = 2) -> str:
     """Run a command to its end in several processes, which must succeed; what it said."""
     done = subprocess.run(
-        command(*words, processes=processes), env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=timeout
+        command(*words, processes=processes), env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True, timeout=880
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-4000:]
     return done.stdout

@@ -23,7 +23,6 @@ def test_ruff() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.timeout(600)
 def test_pyright() -> None:
     # the package carries pyright and node; told not to look for a newer one, it needs no network
     offline = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYRIGHT_PYTHON_USE_BUNDLED_PYRIGHT": "1"}
@@ -102,11 +101,15 @@ def setup_project(folder: Path, uv: str) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
 
 
-MAKES_A_VENV = (
-    'if [ "$1" = venv ]; then for last; do :; done; mkdir -p "$last/bin"\n'
-    'ln -sf "$(command -v python3)" "$last/bin/python"\n'
-    'printf \'#!/bin/sh\\necho installed\\n\' >"$last/bin/hello"; chmod +x "$last/bin/hello"; fi\n'
-)
+MAKES_A_VENV = """
+if [ "$1" = venv ]; then
+    for last; do :; done
+    mkdir -p "$last/bin"
+    printf '#!/bin/sh\\n[ "$1" != -m ] || echo python "$@" >>"$PWD/log"\\n' >"$last/bin/python"
+    printf '#!/bin/sh\\necho installed\\n' >"$last/bin/hello"
+    chmod +x "$last/bin/python" "$last/bin/hello"
+fi
+"""
 
 
 def test_setup_installs_once_and_runs_the_command(tmp_path: Path) -> None:
@@ -131,14 +134,67 @@ def test_setup_installs_once_and_runs_the_command(tmp_path: Path) -> None:
     assert len((tmp_path / "log").read_text().splitlines()) == 3  # installed again into the same .venv
 
 
+def run_setup(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "setup.sh", "hello"], cwd=folder, env=environment, capture_output=True, text=True)
+
+
 def test_setup_that_failed_is_tried_again(tmp_path: Path) -> None:
-    environment = setup_project(tmp_path, MAKES_A_VENV + '[ "$1" != pip ] || [ -e allowed ]\n')
-    command = ["sh", "setup.sh", "hello"]
-    failed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    environment = setup_project(tmp_path, "[ -e allowed ]\n" + MAKES_A_VENV)
+    (tmp_path / ".venv").mkdir()  # without a python: neither way can go on
+    failed = run_setup(tmp_path, {**environment, "PATH": f"{stand_in_python(tmp_path)}:/usr/bin:/bin"})
     assert failed.returncode != 0 and failed.stdout == ""
     (tmp_path / "allowed").touch()
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = run_setup(tmp_path, environment)
     assert (result.returncode, result.stdout) == (0, "installed\n"), result.stderr
+
+
+def stand_in_python(folder: Path) -> Path:
+    """A folder with a python3 of the right version that makes no environments."""
+    place = folder / "bin"
+    place.mkdir()
+    script = '#!/bin/sh\n[ "$1" = -c ] || exit 1\ncase $2 in *print*) echo "$0" ;; esac\n'
+    (place / "python3").write_text(script)
+    (place / "python3").chmod(0o755)
+    return place
+
+
+def test_setup_goes_on_with_pip_where_uv_fails(tmp_path: Path) -> None:
+    environment = setup_project(tmp_path, MAKES_A_VENV + '[ "$1" = venv ] || { echo UnknownIssuer >&2; exit 2; }\n')
+    result = run_setup(tmp_path, environment)
+    assert (result.returncode, result.stdout) == (0, "installed\n"), result.stderr
+    assert "UnknownIssuer" in result.stderr and "uv failed (see above); trying venv and pip" in result.stderr
+    log = (tmp_path / "log").read_text().splitlines()
+    assert [line.split()[0] for line in log] == ["venv", "pip", "python", "python"]
+    assert log[-1].startswith("python -m pip install") and log[-1].endswith("-c constraints.txt -e .[dev]")
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({}, "true"),
+        ({"PIP_CERT": "FILE"}, "true FILE"),
+        ({"REQUESTS_CA_BUNDLE": "FILE", "SSL_CERT_FILE": ""}, "true FILE"),
+        ({"UV_SYSTEM_CERTS": "false", "PIP_CERT": "no-such-file"}, "false"),
+    ],
+)
+def test_uv_trusts_whom_pip_trusts(tmp_path: Path, given: dict[str, str], seen: str) -> None:
+    environment = setup_project(tmp_path, MAKES_A_VENV + 'echo "$UV_SYSTEM_CERTS ${SSL_CERT_FILE:-}" >>seen\n')
+    (tmp_path / "company.pem").touch()
+    file = str(tmp_path / "company.pem")
+    result = run_setup(tmp_path, {**environment, **{key: value.replace("FILE", file) for key, value in given.items()}})
+    assert result.returncode == 0, result.stderr
+    expected = seen.replace("FILE", file)
+    assert {line.strip() for line in (tmp_path / "seen").read_text().splitlines()} == {expected}
+
+
+def test_setup_asks_for_space_before_it_fetches(tmp_path: Path) -> None:
+    environment = setup_project(tmp_path, MAKES_A_VENV)
+    tools = stand_in_python(tmp_path)
+    (tools / "df").write_text("#!/bin/sh\necho Filesystem blocks Used Available\necho disk 9 9 1234567 9 /\n")
+    (tools / "df").chmod(0o755)
+    result = run_setup(tmp_path, {**environment, "PATH": f"{tools}:/usr/bin:/bin"})
+    assert result.returncode == 1 and not (tmp_path / "log").exists()
+    assert f"{tmp_path} has 1 GB free, and .venv takes 7" in result.stderr
 
 
 def test_the_version_has_one_place() -> None:

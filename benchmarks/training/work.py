@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
@@ -108,13 +110,19 @@ def void(_: object) -> None:
     return None
 
 
-def plain_diffusers(size: str, precision: str) -> Callable[[int], None]:
-    """The loop that finetuning scripts for SVD have, on diffusers' UNet: AdamW, clipping, EMA; the same loss and clips."""
+def plain_diffusers(size: str, precision: str, compile: bool = False) -> Callable[[int], None]:
+    """The loop that finetuning scripts for SVD have, on diffusers' UNet: AdamW, clipping, EMA; the same loss and clips.
+
+    `compile`: torch.compile of each of its blocks, as `training.compile` does it with ours.
+    """
     torch.manual_seed(0)
     config, _, clips = SIZES[size]
     with tempfile.TemporaryDirectory() as folder:
         SpatioTemporalUNet(**config).save_svd(folder)
         unet = UNetSpatioTemporalConditionModel.from_pretrained(folder).train()  # type: ignore[union-attr]
+    for block in unet.modules() if compile else ():
+        if isinstance(block, (SpatioTemporalResBlock, TransformerSpatioTemporalModel)):
+            block.compile(dynamic=False)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-5, weight_decay=1e-3)
     ema = EMAModel(unet.parameters(), decay=0.999)
     source, defaults = source_of(size, clips), DiffusionSettings()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from eval.networks.extractor import NetworkExtractor, NetworkFacts
 from eval.networks.state_files import load_strictly, read_state
@@ -61,6 +62,8 @@ def pad_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
 class ConvUnit(nn.Module):
     """Convolution with SAME padding, batch norm, ReLU; or a plain one with a bias."""
 
+    bn: nn.Module | None
+
     def __init__(
         self, channels_in: int, channels_out: int, kernel: int = 1, stride: int = 1, plain: bool = False
     ) -> None:
@@ -70,7 +73,13 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv3d(pad_same(x, self.conv3d.kernel_size, self.conv3d.stride))
-        return x if self.bn is None else F.relu(self.bn(x))
+        return x if self.bn is None else F.relu_(self.bn(x))
+
+    def fold(self) -> None:
+        """Take the norm, as evaluation has it, into the convolution; the function stays the same but for rounding."""
+        if isinstance(self.bn, nn.BatchNorm3d):
+            self.conv3d = fuse_conv_bn_eval(self.conv3d, self.bn)
+            self.bn = nn.Identity()
 
 
 class SamePool(nn.MaxPool3d):
@@ -114,6 +123,13 @@ class InflatedInception(nn.Module):
                 channels = sizes[0] + sizes[2] + sizes[4] + sizes[5]
         self.logits = ConvUnit(channels, CLASSES, plain=True)
 
+    def for_inference(self) -> InflatedInception:
+        """This network in the form that is twice as fast on a CPU: norms folded, channels last. Not for training."""
+        for part in self.eval().modules():
+            if isinstance(part, ConvUnit):
+                part.fold()
+        return cast(InflatedInception, self.to(memory_format=torch.channels_last_3d))
+
     def forward(self, x: Tensor) -> Tensor:
         for name, _ in STEM:
             x = self.get_submodule(name)(x)  # at the end (N, 1024, T/8, 7, 7)
@@ -136,7 +152,7 @@ def load_i3d(
     network = InflatedInception()
     load_strictly(network, read_state(file), file, f"the weights of I3D ({weights.source})")
     return NetworkExtractor(
-        network,
+        network.for_inference(),
         FACTS,
         preprocessing,
         distance_name=distance_name,

@@ -16,6 +16,7 @@ import numpy as np
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from eval.domain import outside_domain, share_outside
 from eval.features import FeatureExtractor
 from eval.protocol import evaluate_summaries, first_frame_fidelities
 from eval.row_distances import RowFeatures, remarks_on, row_distances
@@ -159,13 +160,18 @@ class Evaluator:
         distances, kept = row_distances(features, self.reference.features, evaluation.extrapolate, self.extractor.ddof)
         if sets > 1:
             figures["protocol"] |= {"generated_clips": features.shape[1], "noise_seeds": sets}
+        outside = share_outside(self.extractor, generated.features)
+        if outside is not None:
+            figures["outside_domain"] = outside
         return {**figures, **distances}, kept
 
     def remarks(self) -> list[str]:
-        """What the numbers of clips do to the distances, where it matters."""
+        """What the number and the kind of clips do to the distances, where it matters."""
         evaluation, (real, features) = self.config.evaluation, self.reference.features.shape
         clips = min(len(self.clips.test.clips), evaluation.clips)
-        return remarks_on(clips, real, features, self.extractor.distance_name, evaluation.extrapolate)
+        found = remarks_on(clips, real, features, self.extractor.distance_name, evaluation.extrapolate)
+        strange = outside_domain(self.extractor, self.reference.features, "reference clips")
+        return [*found, *([strange] if strange else [])]
 
     def _generate(
         self, entry: Entry, sample: Sampler, clips: list[Clip], start: int, of_set: int

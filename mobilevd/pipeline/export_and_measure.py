@@ -102,15 +102,22 @@ def settings_of(
     return replace(settings, **{key: value for key, value in (chosen or {}).items() if value is not None})
 
 
-def measure_entry(config: RunConfig, entry: Entry, device: str = HOST) -> dict[str, Any]:
-    """Measure the entry's bundle unless that was done; raw samples go to bench.json, a phone's to bench-device.json."""
+def measure_entry(config: RunConfig, entry: Entry, device: str = HOST, again: bool = False) -> dict[str, Any]:
+    """Measure the entry's bundle unless that was done; raw samples go to bench.json, a phone's to bench-device.json.
+
+    `again` measures what was measured, too; of the two, the measurement with fewer warnings stays.
+    """
     file = entry.folder / ("bench.json" if device == HOST else "bench-device.json")
     bench = config.bench
     protocol = Protocol(warmup=bench.warmup, iterations=bench.iterations, threads=bench.threads)
     opened = open_device(device)
-    if kept := _kept(file, entry, opened, protocol):
+    kept = _kept(file, entry, opened, protocol)
+    if kept and not again:
         return kept
-    atomic_write_json(file, measure(entry.folder / BUNDLE, opened, protocol).to_json())
+    measured = measure(entry.folder / BUNDLE, opened, protocol)
+    if kept and len(kept.get("warnings", ())) <= len(measured.warnings):
+        return kept
+    atomic_write_json(file, measured.to_json())
     return read_json(file)
 
 

@@ -34,6 +34,7 @@ from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
+from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
 from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_features import features_are
@@ -48,6 +49,7 @@ from training.plan.fit import check_memory
 from training.plan.machine import launched_processes, machine_of
 from training.plan.memory import check_stage
 
+INHERITED = ("host_ms", "host_ms_doubts", "device_ms", "device_ms_doubts", "unavailable")
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
 
@@ -173,6 +175,7 @@ def _work(
         from_first(processes, partial(_measure_and_record, config, entry, entries, codec, clips, display, row))
         rows.append(row)
     if processes.is_main_process:
+        _measure_doubtful_again(config, entries, rows, display)
         _write_results(config, entries, rows, evaluator.remarks())
     processes.wait_for_everyone()
     return read_json(config.output / "results.json")
@@ -207,6 +210,16 @@ def _measure_and_record(
     row.update(_measure(config, entry, entries, codec, clips, display))
     _record_files(entry, row)
     display.line(f"  {_summary(row)}")
+
+
+def _measure_doubtful_again(
+    config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]], display: Display
+) -> None:
+    def tell(number: int, count: int) -> None:
+        display.line(f"  {count} latencies of this host are doubtful: measured again in turns, round {number + 1}")
+
+    measured = [(entry, row) for entry, row in zip(entries, rows, strict=True) if row["host_ms"] is not None]
+    measure_doubtful_again(config, measured, tell)
 
 
 def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]], remarks: list[str]) -> None:
@@ -284,19 +297,18 @@ def _measure(
     with display.bar("exporting"):
         manifest = export_entry(config, entry, codec, clips)
     with display.bar("measuring"):
-        host_ms = measure_entry(config, entry)["figure"]["ms"]
-    device_ms = None
+        figures = latency_figures(measure_entry(config, entry), "host_ms")
+    figures["device_ms"] = None
     if phone:
         with display.bar(f"measuring on {phone}"):
             bench = measure_entry(config, entry, phone)
         if bench["emulated"]:
             reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
         else:
-            device_ms = bench["figure"]["ms"]
+            figures |= latency_figures(bench, "device_ms")
     program = manifest.programs[UNET]
     return {
-        "host_ms": host_ms,
-        "device_ms": device_ms,
+        **figures,
         "parity": program.parity.to_json(),
         "delegation": program.delegation.to_json(),
         "unavailable": reasons,
@@ -304,11 +316,10 @@ def _measure(
 
 
 def _inherit_host_ms(rows: list[dict[str, Any]]) -> None:
-    """Copy the host latency of the base to the base sampled in one step, which is the same program."""
+    """Copy the latencies of the base to the base sampled in one step, which is the same program."""
     for row in rows:
         if row.get("same_program_as") == "base":
-            row["host_ms"], row["device_ms"] = rows[0]["host_ms"], rows[0]["device_ms"]
-            row["unavailable"] = rows[0]["unavailable"]
+            row |= {key: rows[0][key] for key in INHERITED if key in rows[0]}
 
 
 def _summary(row: dict[str, Any]) -> str:

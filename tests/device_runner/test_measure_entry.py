@@ -1,6 +1,7 @@
 """A run measures each row's bundle once, and again when anything about it is another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,6 +53,23 @@ def test_a_measurement_is_kept(measured: Any) -> None:
     first, count = measured()
     again, still = measured()
     assert count == still == 1 and again == first and len(first["samples_ms"]) == 3
+
+
+def test_measured_again_the_calmer_of_the_two_stays(
+    measured: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured()
+    file = bundle.parent / "bench.json"
+    kept = json.loads(file.read_text())
+    real, told = pipeline_device.measure, ["noisy: very", "busy: too"]
+    monkeypatch.setattr(pipeline_device, "measure", lambda *a, **o: replace(real(*a, **o), warnings=list(told)))
+    entry: Any = SimpleNamespace(folder=bundle.parent)
+    config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=3, threads=1))
+    file.write_text(json.dumps({**kept, "warnings": ["noisy: a little"]}))
+    assert measure_entry(config, entry, again=True)["warnings"] == ["noisy: a little"]
+    file.write_text(json.dumps({**kept, "warnings": [*told, "drifting: by 9 %"]}))
+    assert measure_entry(config, entry, again=True)["warnings"] == told
+    assert json.loads(file.read_text())["warnings"] == told
 
 
 def test_a_file_that_is_damaged_is_measured_anew(measured: Any, bundle: Path) -> None:

@@ -139,6 +139,31 @@ def test_distances_bear_their_intervals_and_what_is_equal_within_noise() -> None
     assert "±" not in printed(rows()) and "KD-motion" not in printed(rows())  # of an earlier version
 
 
+def test_a_doubtful_latency_bears_a_mark_and_all_of_them_one_footnote() -> None:
+    base, last = rows()
+    base["host_ms_doubts"] = ["noisy: the middle 80 %", "busy: before the start"]
+    last["host_ms_doubts"] = ["noisy: the middle 80 %"]
+    text = printed([base, last])
+    assert "31.3 ?" in text and "7.46 ?" in text
+    assert text.count("is doubtful") == 1
+    assert "? host ms is doubtful (noisy: base, + channel [funnels]; busy: base)" in " ".join(text.split())
+    assert "?" not in printed(rows())
+
+
+def test_a_column_that_no_row_has_is_told_once(tmp_path: Path) -> None:
+    results = {"name": "tiny", "rows": rows(), "unavailable": {"device_ms": "no phone | attached"}}
+    write_report_markdown(tmp_path / "report.md", results)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert text.count("unavailable") == 1 and "device ms unavailable: no phone \\| attached" in text
+
+
+def test_rows_of_clips_that_the_network_does_not_know_are_named() -> None:
+    base, last = rows()
+    assert "unlike all" not in printed([{**base, "outside_domain": 0.01}, last])
+    text = printed([{**base, "outside_domain": 0.01}, {**last, "outside_domain": 0.5}])
+    assert "unlike all that the network of the distance was trained on: 50% of + channel [funnels];" in text
+
+
 def test_differences_of_pairs_are_in_the_report(tmp_path: Path) -> None:
     base, last = with_intervals()
     middle = {**last, "name": "middle"}

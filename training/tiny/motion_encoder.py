@@ -3,10 +3,12 @@
     python -m training.tiny.motion_encoder --out FOLDER
 
 The features are what linear heads need to answer two questions about a clip: how does it move (the flow in eight
-directions in both halves of the clip; how much of it is bright, and in which hues), and what is wrong with it (the
-strength of each of nine kinds of damage). The heads are dropped afterwards. All targets come from pixels or from the
-damage that was done, none from the renderer. The scenes look the same played backwards, so reversal is no damage here
-but another motion. One thread, five minutes, and the same weights for the same seed on the same machine.
+directions in both halves of the clip; in what light and colours), and what is wrong with it (the strength of each of
+nine kinds of damage). The heads are dropped afterwards. All targets come from pixels or from the damage that was done,
+none from the renderer. Half of the clips are shapes on a still ground (`training.data.scenes`), half are textured layers
+under a moving camera (`training.tiny.textured_scenes`), and light, contrast and colours of both are changed at random:
+these are things to tell, and not damage. The scenes look the same played backwards, so reversal is no damage here but
+another motion. One thread, a quarter of an hour, and the same weights for the same seed on the same machine.
 """
 
 from __future__ import annotations
@@ -27,24 +29,27 @@ from eval.motion_encoder import MOTION_ENCODER_FILES, MotionEncoder, MotionEncod
 from mobilevd.errors import UserError
 from mobilevd.pixels import to_float
 from training.data.scenes import render_scene
+from training.tiny.light import change_light
 from training.tiny.output import check_option
+from training.tiny.textured_scenes import render_textured
 
 SEED_BASE = 10_000_000  # scenes of the corpora start at 0: nothing that is evaluated was trained on
 FINE = 2  # pool frames per clip frame: half, single and one-and-a-half speed can be picked
 DIRECTIONS = 8
 KINDS = [*DISTORTIONS, "ghost"]
+DOMAIN_SHARE = 0.999  # of the training mixture lies within the domain
 
 
 @dataclass(frozen=True)
 class MotionEncoderTrainingSettings:
     """The settings of training; the defaults made the shipped encoder."""
 
-    scenes: int = 1600
-    steps: int = 1500
+    scenes: int = 2400  # half of them textured
+    steps: int = 2400
     batch_size: int = 32
     lr: float = 3e-3
     seed: int = 0
-    balance_clips: int = 1536  # clips of the training mixture; a third as many real ones
+    balance_clips: int = 3072  # clips of the training mixture; a sixth as many undamaged scenes of shapes
     damaged_share: float = 0.7  # share of clips; the others teach the motion and what "nothing is wrong" looks like
 
 
@@ -53,9 +58,14 @@ def render_pool(config: MotionEncoderConfig, count: int, seed: int) -> Tensor:
     length = 2 * FINE * (config.num_frames - 1) + 1
     first = SEED_BASE + seed * 1_000_000
     pool = torch.empty(count, length, 3, config.height, config.width, dtype=torch.uint8)
+    size = (length, config.height, config.width, config.fps * FINE)
     for i in range(count):
-        scene = render_scene(first + i, length, config.height, config.width, config.fps * FINE)
-        pool[i] = torch.from_numpy(scene).permute(0, 3, 1, 2)
+        shapes = i % 2 == 0
+        pool[i] = (
+            torch.from_numpy(render_scene(first + i, *size)).permute(0, 3, 1, 2)
+            if shapes
+            else render_textured(first + i, *size)
+        )
     return pool
 
 
@@ -88,8 +98,12 @@ def flow_histogram(frames: Tensor) -> Tensor:
     return along.clamp(0, 6).mean((2, 3))  # 6 pixels per step: beyond any speed here, an outlier of the least squares
 
 
+APPEARANCES = 13
+
+
 def appearance(frames: Tensor) -> Tensor:
-    """Frames (N, 3, H, W) in [0, 1] -> (N, 7): share of bright pixels, and of those in each of six hue sectors."""
+    """Frames (N, 3, H, W) in [0, 1] -> (N, 13): mean and deviation of each colour, share of bright pixels, and of those
+    that are bright in each of six hue sectors."""
     high, low = frames.amax(1), frames.amin(1)
     bright = high > 0.6
     red, green, blue = frames.unbind(1)
@@ -97,7 +111,8 @@ def appearance(frames: Tensor) -> Tensor:
     sector = ((hue / (2 * math.pi)) % 1 * 6).long().clamp(max=5)
     colourful = bright & (high - low > 0.2)
     shares = [(colourful & (sector == k)).float().mean((1, 2)) for k in range(6)]
-    return torch.stack([bright.float().mean((1, 2)), *shares], 1)
+    light = torch.cat([frames.mean((2, 3)), frames.std((2, 3))], 1)
+    return torch.cat([light, torch.stack([bright.float().mean((1, 2)), *shares], 1)], 1)
 
 
 class Batches:
@@ -107,9 +122,10 @@ class Batches:
         self.pool, self.num_frames, self.train = pool, config.num_frames, train
         self.generator = torch.Generator().manual_seed(train.seed)
         self.flow = torch.stack([flow_histogram(scene.float() / 255) for scene in pool])  # (S, F-1, 8)
-        self.colour = appearance(pool[:, pool.shape[1] // 2].float() / 255)  # (S, 7)
         self.flow_scale = self.flow.mean() * FINE * (self.num_frames // 2)
-        self.colour_scale = self.colour.std(0)
+        middle = change_light(to_float(pool[:, pool.shape[1] // 2]).unsqueeze(2), self.generator)  # (S, 3, 1, H, W)
+        colour = appearance((middle[:, :, 0] + 1) / 2)
+        self.colour_mean, self.colour_deviation = colour.mean(0), colour.std(0)
 
     def _int(self, low: int, high: int) -> int:
         return int(torch.randint(low, high + 1, (1,), generator=self.generator))
@@ -142,14 +158,16 @@ class Batches:
         return clip, twin, halves.flatten()
 
     def next(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Draw clips (N, 3, T, H, W), motion (N, 16), colours (N, 7), strengths (N, 9), 1 for defined motion (N,)."""
+        """Draw clips (N, 3, T, H, W), motion (N, 16), colours (N, 13), strengths (N, 9), 1 for defined motion (N,)."""
         n, g = self.train.batch_size, self.generator
         scenes = torch.randint(len(self.pool), (n,), generator=g)
         kinds = torch.randint(len(KINDS), (n,), generator=g)
         kinds[torch.rand(n, generator=g) > self.train.damaged_share] = -1
         drawn = [self._clip(int(s)) for s in scenes]
-        clips = torch.stack([d[0] for d in drawn]).transpose(1, 2).contiguous()
-        twins = torch.stack([d[1] for d in drawn]).transpose(1, 2)
+        both = torch.stack([torch.cat(d[:2]) for d in drawn]).transpose(1, 2)
+        clips, twins = change_light(both, g).chunk(2, dim=2)
+        clips = clips.contiguous()
+        colour = appearance((clips[:, :, self.num_frames // 2] + 1) / 2)
         # Harmless differences: what a good codec and 8 bits do to a clip must not look like damage.
         clips = clips + 0.012 * torch.rand(n, 1, 1, 1, 1, generator=g) * torch.randn(clips.shape, generator=g)
         strength = torch.rand(n, generator=g).clamp(min=0.05)
@@ -167,7 +185,8 @@ class Batches:
         motion = torch.stack([d[2] for d in drawn]) / self.flow_scale
         changes_motion = torch.tensor([KINDS.index(k) for k in ("shuffle", "freeze", "stutter", "ghost", "warp")])
         defined = ~torch.isin(kinds, changes_motion)
-        return clips.clamp(-1, 1), motion, self.colour[scenes] / self.colour_scale, strengths, defined.float()
+        colour = (colour - self.colour_mean) / self.colour_deviation
+        return clips.clamp(-1, 1), motion, colour, strengths, defined.float()
 
 
 def train_encoder(
@@ -177,7 +196,7 @@ def train_encoder(
     started = time.monotonic()
     torch.manual_seed(train.seed)
     encoder = MotionEncoder(config).train()
-    heads = nn.Linear(config.feature_dim, 2 * DIRECTIONS + 7 + len(KINDS))
+    heads = nn.Linear(config.feature_dim, 2 * DIRECTIONS + APPEARANCES + len(KINDS))
     batches = Batches(render_pool(config, train.scenes, train.seed), config, train)
     if not quiet:
         print(f"{train.scenes} scenes rendered in {time.monotonic() - started:.0f} s", flush=True)
@@ -187,7 +206,7 @@ def train_encoder(
     averages: dict[str, float] = {}
     for step in range(train.steps):
         clips, motion, colour, strengths, defined = batches.next()
-        said = heads(encoder.bounded_features(clips)).split([2 * DIRECTIONS, 7, len(KINDS)], dim=1)
+        said = heads(encoder.bounded_features(clips)).split([2 * DIRECTIONS, APPEARANCES, len(KINDS)], dim=1)
         losses = {
             "motion": ((said[0] - motion).square().mean(1) * defined).sum() / defined.sum().clamp(min=1),
             "colour": (said[1] - colour).square().mean(),
@@ -218,7 +237,7 @@ def balance(encoder: MotionEncoder, batches: Batches) -> None:
 
     Standardized over real clips alone, a feature that says "frozen" has next to no deviation, so a frozen clip would be
     dozens of deviations off and outweigh all else. Over the training mixture every kind of damage, and the motion,
-    counts equally.
+    counts equally. The mixture is the domain, too: clips that are stranger than it are told.
     """
     config = encoder.config
     train, count = batches.train, batches.train.balance_clips
@@ -228,11 +247,15 @@ def balance(encoder: MotionEncoder, batches: Batches) -> None:
     whiten = axes @ torch.diag((variances + 0.02 * variances.mean()).rsqrt()) @ axes.T
     first = SEED_BASE + train.seed * 1_000_000 + 500_000  # real clips that were not trained on
     size = (config.num_frames, config.height, config.width, config.fps)
-    real = [render_scene(first + i, *size) for i in range(count // 3)]
+    real = [render_scene(first + i, *size) for i in range(count // 6)]
     x = to_model_input(np.stack(real), config.height, config.width)
     features = torch.cat([encoder.bounded_features(part) for part in x.split(32)]).double()
     encoder.feature_mean.copy_(features.mean(0))
     encoder.feature_map.copy_(whiten / (features @ whiten).var(0).mean().sqrt())
+    known = (mixture - encoder.feature_mean) @ encoder.feature_map
+    encoder.domain_mean.copy_(known.mean(0))
+    encoder.domain_deviation.copy_(known.std(0))
+    encoder.domain_limit.copy_(encoder.strangeness(known).quantile(DOMAIN_SHARE))
 
 
 def main() -> None:

@@ -6,7 +6,15 @@ import torch
 
 from eval.distortions import DISTORTIONS, ghost
 from eval.motion_encoder import MotionEncoderConfig
-from training.tiny.motion_encoder import KINDS, Batches, MotionEncoderTrainingSettings, flow_histogram, render_pool
+from training.tiny.motion_encoder import (
+    APPEARANCES,
+    KINDS,
+    Batches,
+    MotionEncoderTrainingSettings,
+    appearance,
+    flow_histogram,
+    render_pool,
+)
 
 
 def moving_square(dy: float, dx: float, frames: int = 4) -> torch.Tensor:
@@ -48,12 +56,22 @@ def test_clips_are_mirrored_and_reversed_together_with_their_targets() -> None:
     assert np.quantile(agreements, 0.05) > 0.3
 
 
+def test_appearance_tells_colours_light_and_contrast() -> None:
+    red = torch.zeros(1, 3, 8, 8)
+    red[:, 0, :, :4] = 1.0
+    found = appearance(red)[0]
+    assert found.shape == (APPEARANCES,)
+    assert found[:3].tolist() == [0.5, 0, 0] and float(found[3]) > 0.49 and found[4:6].tolist() == [0, 0]
+    assert float(found[6]) == 0.5 and found[7:].tolist() == [0.5, 0, 0, 0, 0, 0]
+    assert appearance(red.flip(1))[0][:3].tolist() == [0, 0, 0.5]
+
+
 def test_strengths_say_which_damage_was_done() -> None:
     config = MotionEncoderConfig()
     batches = Batches(render_pool(config, 4, 0), config, MotionEncoderTrainingSettings(scenes=4, batch_size=64))
     clips, motion, colour, strengths, defined = batches.next()
     assert clips.shape == (64, 3, 8, 32, 64) and float(clips.abs().max()) <= 1
-    assert motion.shape == (64, 16) and colour.shape == (64, 7) and strengths.shape == (64, len(KINDS))
+    assert motion.shape == (64, 16) and colour.shape == (64, APPEARANCES) and strengths.shape == (64, len(KINDS))
     damaged = (strengths > 0).sum(1)
     assert int(damaged.max()) == 1 and 0.4 < float(damaged.float().mean()) < 0.95
     assert not defined[strengths[:, KINDS.index("shuffle")] > 0].any()  # no flow to be told in shuffled frames
