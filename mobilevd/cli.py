@@ -107,9 +107,7 @@ Trusted = Annotated[
 Config = Annotated[Path, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Values to change, such as training.steps=10 or stages.funnels.training.steps=5.", metavar="KEY=VALUE"
-    ),
+    typer.Argument(help="Values to change, such as seed=1 or stages.funnels.training.steps=5.", metavar="KEY=VALUE"),
 ]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Also write the result as JSON to this file.", metavar="FILE")
@@ -130,6 +128,18 @@ def options(
     ] = False,
 ) -> None:
     """Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it."""
+
+
+def _check_early(model: Path | None, picture: Path | None = None) -> None:
+    """Raise UserError for a model folder or a picture that is none, before imports that take seconds."""
+    if picture is not None:
+        from mobilevd.picture_files import open_picture
+
+        open_picture(picture)
+    if model is not None:
+        from mobilevd.model.model_place import model_folder
+
+        model_folder(model)
 
 
 @app.command()
@@ -273,6 +283,7 @@ def export(
     ] = False,
 ) -> None:
     """Export a one-step model to bundles for devices, and prove each against the model."""
+    _check_early(model)
     from mobilevd.commands.export import export_command
 
     export_command(
@@ -663,6 +674,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
 ) -> None:
     """Animate a picture, with a model or with an exported bundle."""
+    _check_early(model, image)
     from mobilevd.commands.generate import generate_command
 
     generate_command(

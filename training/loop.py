@@ -37,6 +37,7 @@ from training.engine.parallel import Parallel, make_accelerator
 from training.engine.progress import Progress
 from training.engine.schedule import rate_factor
 from training.engine.share import share_of
+from training.engine.slow_precision import slow_precision
 from training.engine.states import Tensors, empty_like_saved, optimizer_tensors, restore_optimizer
 from training.interrupt import deferred_interrupt
 from training.objectives.base import GENERATOR, Objective
@@ -126,7 +127,8 @@ class Trainer:
         }
         self.average = WeightAverage(self.trained[GENERATOR], settings.ema_decay, self.device)
         self.progress = Progress(plan=self._fingerprint(plan), machinery=self._machinery())
-        self.notices: list[str] = []
+        slow = slow_precision(settings.mixed_precision, self.device)
+        self.notices: list[str] = [slow] if slow else []
         """What the user should know of how this training began."""
         self.checkpoints = CheckpointWriter(folder / "checkpoint", settings.keep_checkpoints, self.group)
         self._resume()

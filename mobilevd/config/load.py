@@ -29,6 +29,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         config = RunConfig.model_validate(source.values)
     except ValidationError as error:
         raise UserError("\n".join(describe(error.errors(include_url=False), RunConfig, source))) from None
+    _refuse_idle_overrides(source, config)
     root = repository_root(path)
     config.output = config.output.expanduser()
     config.base.model = find_input(config.base.model, root)
@@ -44,6 +45,21 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     if place:
         config.evaluation.features = f"{kind}:{find_input(Path(place), root)}"
     return config
+
+
+def _refuse_idle_overrides(source: ConfigSource, config: RunConfig) -> None:
+    """Raise UserError for an override of `training.KEY` that every stage which trains sets for itself."""
+    trained = [(i, stage.name) for i, stage in enumerate(config.stages) if stage.objective.trains]
+    for key, override in source.overrides:
+        if len(key) < 2 or key[0] != "training" or not trained:
+            continue
+        own = [name for i, name in trained if key[1] in (source.values["stages"][i].get("training") or {})]
+        if len(own) == len(trained):
+            value = override.partition("=")[2]
+            raise UserError(
+                f"override {override}: no stage uses it, as every stage that trains sets its own {key[1]}; override those, "
+                f"such as stages.{own[0]}.training.{'.'.join(map(str, key[1:]))}={value}"
+            )
 
 
 def repository_root(config_file: Path) -> Path:

@@ -36,9 +36,10 @@ class ConfigSource:
         if not isinstance(self._node, yaml.MappingNode | None) or not isinstance(values, dict):
             got = "a list" if isinstance(values, list) else "text"
             raise UserError(f"{path}: expected `key: value` lines, got {got}")
-        self._overridden: list[tuple[list[str | int], str]] = []
+        self.overrides: list[tuple[list[str | int], str]] = []
+        """The keys that were overridden, in their parts, and the words that did it."""
         for override in overrides:
-            self._overridden.append((_apply(values, override), override))
+            self.overrides.append((_apply(values, override), override))
         _refuse_resolvers(values)
         try:
             resolved: Any = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
@@ -48,7 +49,7 @@ class ConfigSource:
 
     def place(self, path: list[str | int]) -> str:
         """The place where the value at `path` was given: `FILE:LINE`, or the override on the command line."""
-        for key, override in reversed(self._overridden):
+        for key, override in reversed(self.overrides):
             if path[: len(key)] == key:
                 return f"override {override}"
         node, line = self._node, None
@@ -109,7 +110,7 @@ def _apply(values: dict[str, Any], override: str) -> list[str | int]:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
-        raise UserError(f"override {override}: expected key=value, as in training.steps=10")
+        raise UserError(f"override {override}: expected key=value, as in data.fps=8")
     try:
         parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import mobilevd.cli
@@ -137,6 +139,35 @@ def test_ctrl_c(config: str) -> None:
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert stderr.strip() == "stopped; give the same command again to go on"
+
+
+def test_version_and_short_help() -> None:
+    assert invoke("--version").stdout == f"mobilevd {mobilevd.__version__}\n"
+    assert invoke("-h").stdout == invoke("--help").stdout
+    assert invoke("bench", "-h").stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["generate", "--image", "no.png", "--out", "clip.mp4", "--model", "m"], "no.png: no such picture"),
+        (["generate", "--image", "PICTURE", "--out", "clip.mp4", "--model", "m"], "m: no such model folder"),
+        (["export", "m", "--out", "bundle"], "m: no such model folder"),
+    ],
+)
+def test_what_is_not_there_is_told_before_heavy_imports(tmp_path: Path, arguments: list[str], told: str) -> None:
+    script = (
+        "import sys\nfrom mobilevd.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 2, end.code\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'executorch'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    arguments = ["picture.png" if argument == "PICTURE" else argument for argument in arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.strip().endswith(told)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "CONFIG", "--dry-run"]])

@@ -95,6 +95,16 @@ def test_overrides_by_index_and_by_name(file: Path) -> None:
     assert load_config(file, ["evaluation.features=i3d:/x.pt"]).evaluation.features == "i3d:/x.pt"
 
 
+def test_an_override_that_no_stage_uses_is_refused(file: Path) -> None:
+    load_config(file, ["training.steps=5"])  # the last stage has none of its own
+    file.write_text(file.read_text() + "    training: {steps: 3}\n")
+    with pytest.raises(UserError) as told:
+        load_config(file, ["training.steps=5"])
+    assert "override training.steps=5: no stage uses it" in str(told.value)
+    assert str(told.value).endswith("such as stages.low.training.steps=5")
+    assert load_config(file, ["training.learning_rate=1e-5"]).stages[1].training.learning_rate == 1e-5
+
+
 def test_output_holds_the_name(file: Path) -> None:
     assert load_config(file, ["name=other", "output=/tmp/x/{name}"]).output == Path("/tmp/x/other")
 
