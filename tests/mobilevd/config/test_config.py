@@ -332,6 +332,14 @@ def test_the_configurations_that_ship_are_valid(name: str) -> None:
     assert [stage.name for stage in made.stages][-1] == "funnels" and made.stages[-1].nfe == "one-step"
 
 
+def test_the_smoke_run_has_the_stages_of_the_tiny_run() -> None:
+    smoke, tiny = (load_config(ROOT / "configs" / f"{name}.yaml") for name in ("smoke", "tiny"))
+    for short, whole in zip(smoke.stages, tiny.stages, strict=True):
+        assert (short.name, short.label, short.transforms) == (whole.name, whole.label, whole.transforms)
+        assert short.objective.kind == whole.objective.kind
+        assert short.training.steps == 2 or not short.objective.trains
+
+
 def test_the_best_by_validation_needs_validations(file: Path) -> None:
     with pytest.raises(UserError, match=r"result is best, by validation, and validate_every is 0: give the steps"):
         load_config(file, ["training.result=best"])
