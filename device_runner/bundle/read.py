@@ -138,13 +138,19 @@ def listed_files(folder: Path | str) -> set[str]:
         return set()
 
 
+def _bundle_inside(folder: Path) -> str:
+    """A hint where the folder is that of a run or of one of its stages, which hold bundles."""
+    inside = sorted(file.parent for pattern in ("bundle", "*/bundle") for file in folder.glob(f"{pattern}/{MANIFEST}"))
+    return f". Did you mean {inside[-1]}?" if inside else ""
+
+
 def _read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     file = folder / MANIFEST
     try:
         data = read_bytes(file, MAX_MANIFEST_BYTES)
         content = parse_json(data, finite=False)
     except FileNotFoundError:
-        raise RunnerError(f"{folder}: not a bundle, it has no {MANIFEST}") from None
+        raise RunnerError(f"{folder}: not a bundle, it has no {MANIFEST}{_bundle_inside(folder)}") from None
     except (OSError, ValueError) as error:
         raise RunnerError(f"{file}: cannot be read as JSON: {error}") from None
     return Manifest.from_json(content, file), data

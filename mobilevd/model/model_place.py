@@ -32,7 +32,7 @@ def model_folder(place: Path | str) -> Path:
     config = place / "config.json"
     if config.exists():
         if _is_run(config):
-            raise UserError(f"{place}: a run's folder; give one of its models, as in {place / 'NN-stage' / 'model'}")
+            raise UserError(f"{place}: a run's folder; give one of its models, {_models_of_run(place)}")
         return place
     if len(inside) == 2:
         raise UserError(
@@ -44,6 +44,11 @@ def model_folder(place: Path | str) -> Path:
     if (place / "model" / "config.json").is_file():
         return place / "model"
     raise UserError(f"{place}: {_about_folder(place)}")
+
+
+def _models_of_run(run: Path) -> str:
+    made = sorted(config.parent for config in run.glob("[0-9][0-9]-*/model/config.json"))
+    return f"such as the last, {made[-1]}" if made else f"as in {run / 'NN-stage' / 'model'}, once there is one"
 
 
 def _is_run(config: Path) -> bool:

@@ -76,6 +76,13 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere", "not a bundle")
 
 
+def test_a_run_and_its_stage_say_where_a_bundle_lies(bundle: Path, tmp_path: Path) -> None:
+    stage = tmp_path / "run" / "07-last"
+    shutil.copytree(bundle, stage / "bundle")
+    for place in (stage, tmp_path / "run"):
+        refuse(place, "not a bundle", f"Did you mean {stage / 'bundle'}?")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"schema_version": "\xff'])
 def test_a_manifest_that_is_not_an_object_is_refused(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_bytes(text.encode("latin-1"))

@@ -170,6 +170,8 @@ def test_places_without_a_model_say_what_is_missing(unet: Path, tmp_path: Path) 
     stage = tmp_path / "run" / "03-last"
     shutil.copytree(accelerate, stage / "model")
     assert model_folder(stage) == stage / "model"
+    with pytest.raises(UserError, match=f"a run's folder; give one of its models, such as the last, {stage / 'model'}"):
+        model_folder(tmp_path / "run")
     (tmp_path / "text").write_text("a")
     with pytest.raises(UserError, match="text: a file; give the folder"):
         model_folder(tmp_path / "text")
