@@ -20,13 +20,9 @@ from tests.workers import ByFile, private_cache  # noqa: E402
 # on the machine a training of seconds takes minutes. Processes that tests start have it from here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 private_cache()
-if "PYTHONDONTWRITEBYTECODE" in os.environ:
-    # Nothing is written beside the sources, then; but each of the many processes would compile torch anew, for seconds.
-    del os.environ["PYTHONDONTWRITEBYTECODE"]
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(
-        Path(__file__).resolve().parents[1] / ".cache/bytecode"
-    )
-    sys.dont_write_bytecode = False
+# Each of the many processes that tests start would compile the project anew; what is installed was compiled by setup.sh.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_collection_finish() -> None:

@@ -124,7 +124,7 @@ class InflatedInception(nn.Module):
         self.logits = ConvUnit(channels, CLASSES, plain=True)
 
     def for_inference(self) -> InflatedInception:
-        """This network in the form that is twice as fast on a CPU: norms folded, channels last. Not for training."""
+        """This network in the form that is 1.7 times as fast on a CPU: norms folded, channels last. Not for training."""
         for part in self.eval().modules():
             if isinstance(part, ConvUnit):
                 part.fold()

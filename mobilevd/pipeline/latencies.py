@@ -12,8 +12,9 @@ from mobilevd.pipeline.rows import Entry
 ROUNDS = 2
 """Rounds in which doubtful rows are measured again: what a passing disturbance did is gone by then, and more rounds would
 only find the same noise."""
-SOUND = ("outliers",)
-"""Kinds of warnings that say nothing against a median."""
+SOUND = ("outliers", "busy")
+"""Kinds of warnings that say nothing against a median here: a few slow runs, and the load average before the start, which
+is that of the run's own training. What other programs took during the measurement is "disturbed"."""
 
 
 def doubts_of(bench: dict[str, Any]) -> list[str]:
