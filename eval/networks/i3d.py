@@ -128,7 +128,8 @@ class InflatedInception(nn.Module):
         for part in self.eval().modules():
             if isinstance(part, ConvUnit):
                 part.fold()
-        return cast(InflatedInception, self.to(memory_format=torch.channels_last_3d))
+        cast(Any, self).to(memory_format=torch.channels_last_3d)  # in place; torch's types lack this argument
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         for name, _ in STEM:

@@ -20,7 +20,7 @@ from mobilevd.pipeline.processes import join_processes
 @cli.app.command()
 def wait() -> None:
     state = join_processes()
-    print("pid", state.process_index, os.getpid(), flush=True)
+    os.write(1, f"pid {state.process_index} {os.getpid()}\\n".encode())  # in one piece, beside the other's
     if state.is_main_process:
         state.wait_for_everyone()
     time.sleep(100)

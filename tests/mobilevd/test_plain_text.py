@@ -61,7 +61,7 @@ def test_markdown_holds_no_markup_of_strangers(tmp_path: Path) -> None:
     assert "<script" not in text and "://" not in text and "www." not in text
     assert "javascript:" not in text and "passwd" not in text
     assert not any(line.startswith("# heading") for line in text.splitlines())
-    table = markdown_table([row]).splitlines()
+    table = [line for line in markdown_table([row]).splitlines() if line.startswith("|")]
     assert len(table) == 3 and len({line.replace("\\|", "").count("|") for line in table}) == 1
 
 
