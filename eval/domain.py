@@ -29,11 +29,9 @@ def share_outside(extractor: FeatureExtractor, features: np.ndarray) -> float | 
 def outside_domain(extractor: FeatureExtractor, features: np.ndarray, what: str) -> str | None:
     """A remark on clips outside of the extractor's domain; None where there are next to none."""
     share = share_outside(extractor, features)
-    return None if share is None or share <= TOLERATED else describe_outside(share, what, extractor.name)
-
-
-def describe_outside(share: float, what: str, network: str) -> str:
+    if share is None or share <= TOLERATED:
+        return None
     return (
-        f"{share:.0%} of the {what} are unlike all that {network} was trained on: distances say that they are strange "
-        "there, and little about how good they are"
+        f"{share:.0%} of the {what} are unlike all that {extractor.name} was trained on: distances say that they are "
+        "strange there, and little about how good they are"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ from mobilevd.pixels import frames_to_tensor
 CALIBRATION_CLIPS = 8
 HOST = "host"
 BUNDLE = "bundle"
+SOUND = ("outliers", "busy")
+"""Kinds of warnings that say nothing against a median in a run: a few slow measurements, and the load average before the
+start, which is that of the run's own training. What other programs took during the measurement is "disturbed"."""
 DEVICE_KEYS = ("name", "model", "fingerprint", "cpu", "logical_cores", "usable_cores")
 
 
@@ -105,7 +108,7 @@ def settings_of(
 def measure_entry(config: RunConfig, entry: Entry, device: str = HOST, again: bool = False) -> dict[str, Any]:
     """Measure the entry's bundle unless that was done; raw samples go to bench.json, a phone's to bench-device.json.
 
-    `again` measures what was measured, too; of the two, the measurement with fewer warnings stays.
+    `again` measures what was measured, too; of the two, the measurement with fewer doubts stays.
     """
     file = entry.folder / ("bench.json" if device == HOST else "bench-device.json")
     bench = config.bench
@@ -115,10 +118,15 @@ def measure_entry(config: RunConfig, entry: Entry, device: str = HOST, again: bo
     if kept and not again:
         return kept
     measured = measure(entry.folder / BUNDLE, opened, protocol)
-    if kept and len(kept.get("warnings", ())) <= len(measured.warnings):
+    if kept and len(doubts_of(kept.get("warnings", ()))) <= len(doubts_of(measured.warnings)):
         return kept
     atomic_write_json(file, measured.to_json())
     return read_json(file)
+
+
+def doubts_of(warnings: Iterable[str]) -> list[str]:
+    """A measurement's warnings that concern its figure."""
+    return [warning for warning in warnings if not warning.startswith(SOUND)]
 
 
 def _kept(file: Path, entry: Entry, device: Device, protocol: Protocol) -> dict[str, Any] | None:

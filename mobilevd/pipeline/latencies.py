@@ -6,25 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mobilevd.config.schema import RunConfig
-from mobilevd.pipeline.export_and_measure import measure_entry
+from mobilevd.pipeline.export_and_measure import doubts_of, measure_entry
 from mobilevd.pipeline.rows import Entry
 
 ROUNDS = 2
 """Rounds in which doubtful rows are measured again: what a passing disturbance did is gone by then, and more rounds would
 only find the same noise."""
-SOUND = ("outliers", "busy")
-"""Kinds of warnings that say nothing against a median here: a few slow runs, and the load average before the start, which
-is that of the run's own training. What other programs took during the measurement is "disturbed"."""
-
-
-def doubts_of(bench: dict[str, Any]) -> list[str]:
-    """The measurement's warnings that concern its figure."""
-    return [warning for warning in bench["warnings"] if not warning.startswith(SOUND)]
 
 
 def latency_figures(bench: dict[str, Any], key: str) -> dict[str, Any]:
     """`key` ("host_ms", "device_ms") of a measurement, and `key`_doubts where it has any."""
-    doubts = doubts_of(bench)
+    doubts = doubts_of(bench["warnings"])
     return {key: bench["figure"]["ms"], **({f"{key}_doubts": doubts} if doubts else {})}
 
 
@@ -34,7 +26,7 @@ def measure_doubtful_again(
     """Measure the rows whose host latency is doubtful again, in turns, and update them where that was calmer.
 
     Rows that were measured an hour apart differ in what else the machine did; in turns they share it. The calmest
-    measurement of a row stays, that with the fewest warnings. `on_round` is told the round and how many rows it has.
+    measurement of a row stays, that with the fewest doubts. `on_round` is told the round and how many rows it has.
     """
     for number in range(ROUNDS):
         doubtful = [(entry, row) for entry, row in measured if row.get("host_ms_doubts")]

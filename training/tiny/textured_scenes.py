@@ -35,7 +35,7 @@ def texture(height: int, width: int, generator: torch.Generator) -> Tensor:
     return (mean.reshape(3, 1, 1) + contrast * coloured).clamp(0, 1)
 
 
-class Path:
+class LayerPath:
     """A layer's way: position, size and angle at times in [-1, 1], in units of the picture's height."""
 
     def __init__(self, generator: torch.Generator, reach: float, still: float) -> None:
@@ -57,7 +57,7 @@ class Path:
         return self.velocity[0] * time + sway, self.velocity[1] * time - sway, self.growth * time, self.turn * time
 
 
-def _grid(path: Path, time: Tensor, centre: tuple[float, float], height: int, width: int) -> Tensor:
+def _grid(path: LayerPath, time: Tensor, centre: tuple[float, float], height: int, width: int) -> Tensor:
     """Where each pixel of each frame lies on a layer: (F, H, W, 2) as x, y in units of the picture's height."""
     y = (torch.arange(height) + 0.5) / height - 0.5
     x = (torch.arange(width) + 0.5) / height - width / height / 2
@@ -81,10 +81,10 @@ def render_textured(seed: int, num_frames: int, height: int, width: int, fps: fl
     extent = 3.0
     side = round(extent * height)
     still = 0.35  # a camera on a tripod, things that do not move
-    camera = Path(generator, 0.35, still)
+    camera = LayerPath(generator, 0.35, still)
     frames = _sample(texture(side, side, generator), _grid(camera, time, (0.0, 0.0), height, width), extent)
     for _ in range(int(torch.randint(MAX_LAYERS + 1, (1,), generator=generator))):
-        layer, path = texture(side, side, generator), Path(generator, 0.6, 0.15)
+        layer, path = texture(side, side, generator), LayerPath(generator, 0.6, 0.15)
         centre = (0.8 * _uniform(generator) - 0.4, (width / height) * (_uniform(generator) - 0.5))
         places = _grid(path, time, centre, height, width)
         radius = 0.12 + 0.25 * _uniform(generator)
