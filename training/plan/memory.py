@@ -19,6 +19,9 @@ CONTEXT_BYTES = int(0.8 * GIB)
 """Of CUDA's context, the libraries' kernels and their workspaces: 0.5 to 1 GiB from GPU to GPU."""
 NCCL_BYTES = int(0.5 * GIB)
 """Of the buffers that NCCL keeps for its channels, with several GPUs."""
+PROCESS_BYTES = 80 * 2**20
+"""Of a processor's kernels, their scratch memory and threads: the median of ten measured trainings of 4 and 70 million
+parameters (58 to 111 MB, whatever the size; `benchmarks/memory_plan.py`)."""
 FRAGMENTED = 0.05
 """Share of passing tensors that PyTorch's allocator cannot use again for others of other sizes."""
 
@@ -36,7 +39,7 @@ class Memory:
         activations: everything that passes, at the peak: what the backward pass needs, casts of weights, scratch memory,
             blocks that FSDP gathers; or the change that the moving average takes in, if that is more.
         codec: the codec's weights.
-        reserve: CUDA, NCCL, and what the allocator cannot use again.
+        reserve: CUDA, NCCL, and what the allocator cannot use again; on a processor what its kernels take.
     """
 
     weights: int
@@ -154,5 +157,5 @@ def _state_bytes(settings: TrainingSettings, shape: tuple[int, ...]) -> int:
 
 def _reserve(passing: int, machine: Machine) -> int:
     if not machine.gpu:
-        return 0
+        return PROCESS_BYTES
     return CONTEXT_BYTES + (NCCL_BYTES if machine.processes > 1 else 0) + int(FRAGMENTED * passing)
