@@ -28,11 +28,11 @@ WIDE = 140
 DISTANCE = "distance"
 
 
-def _reason(row: Row, key: str, common: Mapping[str, str]) -> str:
+def reason_for(row: Row, key: str, common: Mapping[str, str]) -> str:
     return (row.get("unavailable") or {}).get(key) or common.get(key) or NO_REASON
 
 
-def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows with `flops_ratio` filled in, against the first row, the base, where only `flops_per_clip` is given."""
     base = number(rows[0], "flops_per_clip") if rows else None
     filled = []
@@ -45,7 +45,7 @@ def _with_ratios(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return filled
 
 
-def _cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
+def cell(row: Row, column: Figure, mixed_names: bool) -> str | None:
     """The text of a figure; None if it is unavailable."""
     value = number(row, column.key)
     if value is None:
@@ -83,7 +83,7 @@ def describe_protocol(protocol: Mapping[str, Any], distance_name: str = "distanc
     return f"{distance_name}: Frechet distance, " + "; ".join(parts) if parts else f"{distance_name}: protocol unknown"
 
 
-def _distance_name(rows: Sequence[Row]) -> str:
+def name_of_distance(rows: Sequence[Row]) -> str:
     return next(figure.header for figure in columns(rows) if figure.key == DISTANCE)
 
 
@@ -99,29 +99,29 @@ def render_table(
 
     A column in which every figure is unavailable for the same reason is left out; the line below says so.
     """
-    common, rows = unavailable or {}, _with_ratios(rows)
+    common, rows = unavailable or {}, with_ratios(rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(console.width >= WIDE)), pad_edge=False)
     table.add_column("model", overflow="fold", min_width=20)
     mixed = len(distance_names(rows)) > 1
     notes, kept = [], []
     shown = [column for column in columns(rows) if console.width >= WIDE or not column.is_wide]
     for column in shown:
-        reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
-        everywhere = all(_cell(row, column, mixed) is None for row in rows)
+        reasons = {reason_for(row, column.key, common) for row in rows if cell(row, column, mixed) is None}
+        everywhere = all(cell(row, column, mixed) is None for row in rows)
         if not everywhere or len(reasons) > 1:
             kept.append(column)
             table.add_column(column.header, justify="right", no_wrap=True)
         for reason in sorted(reasons):
-            lacking = [row for row in rows if _cell(row, column, mixed) is None]
-            of = [row["name"] for row in lacking if _reason(row, column.key, common) == reason]
+            lacking = [row for row in rows if cell(row, column, mixed) is None]
+            of = [row["name"] for row in lacking if reason_for(row, column.key, common) == reason]
             where = "" if everywhere and len(reasons) == 1 else f" for {', '.join(of)}"
             notes.append(f"{column.header} unavailable{where}: {reason}")
     for row in rows:
-        cells = [Text(_cell(row, column, mixed) or "unavailable") for column in kept]
+        cells = [Text(cell(row, column, mixed) or "unavailable") for column in kept]
         table.add_row(Text(str(row["name"])), *cells)  # Text: a name with [brackets] is no markup
     console.print(table)
     if protocol:
-        console.print(Text(describe_protocol(protocol, _distance_name(rows)), style="dim"))
+        console.print(Text(describe_protocol(protocol, name_of_distance(rows)), style="dim"))
     for note in [*legend(rows), *remarks, *notes]:
         console.print(Text(note, style="dim"))
 
@@ -135,12 +135,12 @@ def _link(name: Any, target: Any) -> str:
 def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = None) -> str:
     """The cumulative table in Markdown; an unavailable figure is written out with its reason, below the table if it is the
     same in all rows."""
-    common, rows = unavailable or {}, _with_ratios(rows)
+    common, rows = unavailable or {}, with_ratios(rows)
     mixed = len(distance_names(rows)) > 1
     shown, notes = [], []
     for column in columns(rows):
-        reasons = {_reason(row, column.key, common) for row in rows if _cell(row, column, mixed) is None}
-        if len(reasons) == 1 and all(_cell(row, column, mixed) is None for row in rows):
+        reasons = {reason_for(row, column.key, common) for row in rows if cell(row, column, mixed) is None}
+        if len(reasons) == 1 and all(cell(row, column, mixed) is None for row in rows):
             notes += ["", f"{markdown_text(column.header)} unavailable: {markdown_text(reasons.pop())}"]
         else:
             shown.append(column)
@@ -149,7 +149,7 @@ def markdown_table(rows: Sequence[Row], unavailable: Mapping[str, str] | None = 
         "|---" + "|---:" * len(shown) + "|",
     ]
     for row in rows:
-        cells = [_cell(row, c, mixed) or f"unavailable: {_reason(row, c.key, common)}" for c in shown]
+        cells = [cell(row, c, mixed) or f"unavailable: {reason_for(row, c.key, common)}" for c in shown]
         lines.append("| " + " | ".join(map(markdown_text, [row["name"], *cells])) + " |")
     return "\n".join([*lines, *notes])
 
@@ -180,7 +180,7 @@ def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
     ]
     lines += ["", "## Cumulative effect", ""]
     if rows:
-        lines += [markdown_text(describe_protocol(results.get("protocol") or {}, _distance_name(rows))), ""]
+        lines += [markdown_text(describe_protocol(results.get("protocol") or {}, name_of_distance(rows))), ""]
         lines += [markdown_table(rows, results.get("unavailable")), ""]
         lines += [
             "Motion is the mean frame-to-frame change over that of the reference clips (1 is right). FLOPs count a",
@@ -188,7 +188,7 @@ def write_report_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
         ]
         for line in (*legend(rows), *(results.get("remarks") or [])):
             lines += ["", markdown_text(line)]
-        lines += pairs_markdown(results.get("pairs") or [], [str(row["name"]) for row in rows], _distance_name(rows))
+        lines += pairs_markdown(results.get("pairs") or [], [str(row["name"]) for row in rows], name_of_distance(rows))
     else:
         lines.append("No stage has finished yet.")
     details = [line for row in rows for line in _details(row)]

@@ -693,12 +693,15 @@ def generate(
 
 @app.command()
 def report(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
+    out: Annotated[
+        Path | None, typer.Option(help="File of the page; default: report.html in the run, or here for several runs.")
+    ] = None,
 ) -> None:
-    """Print the table of a finished run, and rewrite its report.md."""
+    """Print the tables of finished runs, and write the page that shows them: clips, plots, curves, raw data."""
     from mobilevd.commands.report import report_command
 
-    report_command(run_folder)
+    report_command(runs, out)
 
 
 @app.command()

@@ -26,6 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from eval.published import PUBLISHED
 from mobilevd.config.transforms import FunnelsSettings
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
@@ -98,18 +99,22 @@ def paper_rows() -> list[PaperRow]:
         return {**temporal, "temporal_blocks": most_expensive_temporal_blocks(unet, kept)}
 
     final = _funnel_widths(pruned(0.7), 0.5, None)
+    tflops = {row.name: row.tflops for row in PUBLISHED}
+    cumulative: dict[str, dict[str, Any]] = {
+        "SVD 512x256": {},
+        "+ low-resolution finetuning": {},
+        "+ optimized cross-attention": projected,
+        "+ adversarial finetuning": projected,
+        "+ temporal multiscaling": temporal,
+        "+ temporal block pruning (70 %)": pruned(0.7),
+        "+ channel funnels = MobileVD": final,
+    }
     effect, scales = "Cumulative effect", "Multiscaling"
     pruning, widths = "Temporal block pruning", "Width reduction"
     return [
-        PaperRow(effect, "SVD 1024x576", 45.43, {}, HIGH),
+        PaperRow(effect, "SVD 1024x576", tflops["SVD 1024x576"], {}, HIGH),
         PaperRow(effect, "MobileVD-HD 1024x576", 23.63, final, HIGH),
-        PaperRow(effect, "SVD 512x256", 8.60),
-        PaperRow(effect, "+ low-resolution finetuning", 8.60),
-        PaperRow(effect, "+ optimized cross-attention", 8.24, projected),
-        PaperRow(effect, "+ adversarial finetuning", 8.24, projected),
-        PaperRow(effect, "+ temporal multiscaling", 5.42, temporal),
-        PaperRow(effect, "+ temporal block pruning (70 %)", 4.64, pruned(0.7)),
-        PaperRow(effect, "+ channel funnels = MobileVD", 4.34, final),
+        *(PaperRow(effect, name, tflops[name], config) for name, config in cumulative.items()),
         PaperRow(scales, "no multiscaling", 8.24, projected),
         PaperRow(scales, "temporal multiscaling", 5.42, temporal),
         PaperRow(scales, "spatial multiscaling", 4.35, spatial),

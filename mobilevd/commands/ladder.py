@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from device_runner.bundle.whole_path import UNET
 from device_runner.measure.measure import measure
@@ -25,7 +24,6 @@ from export.targets.base import Target
 from mobilevd.codecs import load_codec
 from mobilevd.commands.ladder_display import print_ladder, write_ladder_plot
 from mobilevd.config.schema import RunConfig
-from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.errors import UserError
 from mobilevd.files import atomic_write_json
 from mobilevd.folder_lock import hold_folder
@@ -38,6 +36,7 @@ from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
 from mobilevd.pipeline.record import find_near, record_of
 from mobilevd.pipeline.rows import Entry, plan_entries
+from mobilevd.pipeline.shown_clips import program_sampler
 from mobilevd.places import begins_with, check_output_file, check_output_folder, is_json_with
 from mobilevd.terminal import TerminalConsole
 
@@ -118,7 +117,7 @@ def _measure(
             "half_psnr_db": None if program_entry.parity.half is None else program_entry.parity.half.psnr_db,
             "layers_kept_higher": len(item.layers or {}),
         }
-        rows.append(_evaluated(evaluator, entry, _program_sampler(target, bundle / program_entry.file), display, row))
+        rows.append(_evaluated(evaluator, entry, program_sampler(target, bundle / program_entry.file), display, row))
     _measure_in_turns(rows, folder, config, display)
     protocol = [row.pop("protocol") for row in rows][0]
     result = {
@@ -179,19 +178,6 @@ def _mixture(program: Program, least_db: float, display: Display) -> tuple[Targe
     with display.bar(f"choosing layers for {least_db:g} dB"):
         mixed = find_mixed(program, target, base, Goal(min_psnr_db=least_db))
     return target, _mixture_name(least_db), Item(program, base, mixed.layers, least_db)
-
-
-def _program_sampler(target: Target, file: Path) -> Sampler:
-    """Return a sampler that runs an exported program, one clip after the other (programs have batch size 1)."""
-
-    def sample(noise: Tensor, conditions: Conditions) -> Tensor:
-        latents = [
-            target.run(file, [noise[i], conditions.image_latents[i : i + 1], conditions.image_embedding[i : i + 1]])[0]
-            for i in range(len(noise))
-        ]
-        return torch.stack(latents).to(noise)
-
-    return sample
 
 
 def _evaluated(

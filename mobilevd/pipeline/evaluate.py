@@ -35,7 +35,9 @@ from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.reference import summarize_reference
 from mobilevd.pipeline.row_features import write_features
 from mobilevd.pipeline.rows import Entry
+from mobilevd.pipeline.shown_clips import write_shown
 from mobilevd.pixels import resize_frames
+from mobilevd.report.clip_files import GENERATED, REAL
 from training.data.clips import Clip
 from training.data.video import write_video
 
@@ -194,6 +196,9 @@ class Evaluator:
 
     def _write(self, entry: Entry, judged: JudgedClips) -> None:
         write_features(entry.folder, judged.kept)
+        write_shown(entry.folder, GENERATED, judged.shown, self.config.data.fps)
+        if entry.previous is None:  # the real clips are the same for all rows: once, at the base's size
+            write_shown(entry.folder, REAL, judged.real, self.config.data.fps)
         rows, labels = [], []
         generated, real = judged.shown, judged.real
         for i, (ours, theirs) in enumerate(zip(generated, real, strict=True)):

@@ -32,7 +32,7 @@ from mobilevd.pipeline.data import RunClips, prepare_clips
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.evaluate import Evaluator
-from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
+from mobilevd.pipeline.export_and_measure import BUNDLE, HOST, export_entry, measure_entry
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
 from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
 from mobilevd.pipeline.pairs import compare_all
@@ -41,7 +41,11 @@ from mobilevd.pipeline.row_features import features_are
 from mobilevd.pipeline.row_files import check_row_files, files_of_row
 from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
 from mobilevd.pipeline.run_folder import hold_run_folder
+from mobilevd.pipeline.shown_clips import write_program_clips
 from mobilevd.pipeline.train import train_entry
+from mobilevd.report.page import write_report
+from mobilevd.report.page_file import FILE as HTML_REPORT
+from mobilevd.report.run_data import read_run
 from mobilevd.terminal import TerminalConsole
 from mobilevd.transforms.rehearsal import rehearse_stages
 from training.observe.trackers import check_trackers
@@ -72,7 +76,7 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
     else:
         display.line(f"{config.output}: all of this run is done already")
     render_table(done["rows"], display.console, protocol=done["protocol"], remarks=done.get("remarks", ()))
-    display.line(f"report: {config.output / 'report.md'}   figures: {config.output / 'results.json'}")
+    display.line(f"report: {config.output / HTML_REPORT}   figures: {config.output / 'results.json'}")
     return done
 
 
@@ -238,6 +242,7 @@ def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str,
     }
     atomic_write_json(config.output / "results.json", results)
     write_report_markdown(config.output / "report.md", results)
+    write_report([read_run(config.output)], config.output / HTML_REPORT)
 
 
 def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:
@@ -296,6 +301,7 @@ def _measure(
         return {"host_ms": None, "device_ms": None, "unavailable": reasons}
     with display.bar("exporting"):
         manifest = export_entry(config, entry, codec, clips)
+        write_program_clips(config, entry, entry.folder / BUNDLE, manifest, codec, clips)
     with display.bar("measuring"):
         figures = latency_figures(measure_entry(config, entry), "host_ms")
     figures["device_ms"] = None

@@ -12,6 +12,8 @@ from accelerate.utils import broadcast_object_list
 from mobilevd.errors import UserError
 from mobilevd.folder_lock import hold_folder
 from mobilevd.places import check_output_file, is_json_with
+from mobilevd.report.page_file import is_html_report
+from mobilevd.report.results_file import is_report
 from mobilevd.temporary import remove_leftovers_in
 
 
@@ -40,13 +42,9 @@ def check_run_files(folder: Path) -> None:
         "config.json": is_json_with("base", "stages"),
         "results.json": is_json_with("rows", "settings"),
         "report.md": is_report,
+        "report.html": is_html_report,
     }
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give output=FOLDER")
     for name, ours in rules.items():
         check_output_file(folder / name, ours, "a run's; give output=ANOTHER_FOLDER")
-
-
-def is_report(file: Path) -> bool:
-    """True for a report.md of a run."""
-    return b"\n## Cumulative effect\n" in file.read_bytes()

@@ -39,7 +39,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, kind: str) -> None:
         read_config(tmp_path)
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UserError, match="results.json"):
-        report_command(tmp_path)
+        report_command([tmp_path])
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_results_that_are_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(UserError, match="results.json: .*give the command of the run again"):
-        report_command(tmp_path)
+        report_command([tmp_path])
 
 
 def test_a_run_that_is_none(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ def test_the_report_of_a_copied_run_is_not_believed(row: Path) -> None:
     (row.parent / "results.json").write_text(json.dumps(results))
     (row / "model" / "weights.safetensors").write_text("garbage")
     with pytest.raises(UserError, match="is not the file that the figures are of"):
-        report_command(row.parent)
+        report_command([row.parent])
     (row.parent / "report.md").write_text("my thesis")
     (row / "model" / "weights.safetensors").write_text("trained")
     with pytest.raises(UserError, match="report.md: is not replaced"):
-        report_command(row.parent)
+        report_command([row.parent])
     assert (row.parent / "report.md").read_text() == "my thesis"
 
 
@@ -65,5 +65,5 @@ def test_rows_of_an_earlier_version_are_told_apart(row: Path) -> None:
     ]
     (row.parent / "results.json").write_text(json.dumps({"name": "run", "rows": rows}))
     console = Console(record=True, width=200)
-    report_command(row.parent, console)
+    report_command([row.parent], console=console)
     assert "not checked, for want of a record of their files: old\n" in console.export_text()

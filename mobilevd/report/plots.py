@@ -1,0 +1,147 @@
+"""Plots of the report as inline SVG: quality against cost, and curves over the steps of a training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from device_runner.results.svg import Scale, dots, line, number, polyline, svg, text, tick_texts, ticks, widened
+
+WIDTH, HEIGHT = 560.0, 360.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 16.0, 34.0, 54.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model in a plot.
+
+    Attributes:
+        x, y: values, above 0.
+        low, high: ends of the interval of y; None where there is none.
+        label: what stands beside it, a number or a letter.
+        told: what is shown while a pointer rests on it.
+    """
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    label: str
+    told: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour.
+
+    Attributes:
+        name: for the legend.
+        style: class of the colour in the style sheet ("s1").
+        points: in order.
+    """
+
+    name: str
+    style: str
+    points: Sequence[Point]
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front: the points that none other beats in both values, from the cheapest to the dearest."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, p.y)):
+        if not best or point.y < best[-1].y:
+            best.append(point)
+    return best
+
+
+def quality_plot(series: Sequence[Series], x_label: str, y_label: str) -> str:
+    """Quality (lower is better) against cost, both on logarithmic axes; a line joins each series' Pareto front."""
+    points = [point for each in series for point in each.points]
+    xs = [math.log10(point.x) for point in points]
+    ys = [math.log10(value) for point in points for value in (point.y, point.low, point.high) if value and value > 0]
+    x = Scale(*_decades(xs), LEFT, WIDTH - RIGHT)
+    y = Scale(*_decades(ys), HEIGHT - BOTTOM, TOP)
+    drawn = [_log_axes(x, y, x_label, y_label)]
+    for each in series:
+        path = [(x.at(math.log10(p.x)), y.at(math.log10(p.y))) for p in front(each.points)]
+        drawn.append(polyline(path, f"front {each.style}") if len(path) > 1 else "")
+        drawn += [_marked(point, x, y, each.style) for point in each.points]
+    names = "; ".join(f"{each.name}: {len(each.points)} models" for each in series)
+    return svg(WIDTH, HEIGHT, f"{y_label} against {x_label}. {names}. The table above has the values.", "".join(drawn))
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The range of logarithms, with room at the edges, at least a factor of two wide."""
+    low, high = min(values), max(values)
+    spare = max(0.0, (math.log10(2) - (high - low)) / 2)
+    return widened(low - spare, high + spare, 0.08)
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Values of 1, 2 and 5 times powers of ten whose logarithms lie in the range; powers alone where these are many."""
+    found = [
+        (factor, factor * 10.0**power)
+        for power in range(math.floor(low) - 1, math.ceil(high) + 1)
+        for factor in (1, 2, 5)
+        if low <= math.log10(factor * 10.0**power) <= high
+    ]
+    powers = [value for factor, value in found if factor == 1]
+    return [value for _, value in found] if len(found) <= 8 or len(powers) < 3 else powers
+
+
+def _log_axes(x: Scale, y: Scale, x_label: str, y_label: str) -> str:
+    bottom, marks = HEIGHT - BOTTOM, []
+    for value in log_ticks(y.low, y.high):
+        at = y.at(math.log10(value))
+        marks.append(line(LEFT, at, WIDTH - RIGHT, at, "grid") + text(LEFT - 6, at + 4, f"{value:g}", "end"))
+    marks.append(line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"))
+    for value in log_ticks(x.low, x.high):
+        at = x.at(math.log10(value))
+        marks.append(line(at, bottom, at, bottom + 4, "axis") + text(at, bottom + 18, f"{value:g}"))
+    return (
+        "".join(marks)
+        + text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label)
+        + text(0, 14, y_label, "start", "strong")
+    )
+
+
+def _marked(point: Point, x: Scale, y: Scale, style: str) -> str:
+    at_x, at_y = x.at(math.log10(point.x)), y.at(math.log10(point.y))
+    whisker = ""
+    if point.low and point.high:
+        ends = [y.at(math.log10(max(value, 1e-12))) for value in (point.low, point.high)]
+        whisker = line(at_x, ends[0], at_x, ends[1], f"interval {style}")
+    place = f'cx="{number(at_x)}" cy="{number(at_y)}" r="4.5"'
+    dot = f'<circle class="dot {style}" {place}><title>{escape(point.told)}</title></circle>'
+    return whisker + dot + text(at_x + 8, at_y - 6, point.label, "start", "strong")
+
+
+CURVE_WIDTH, CURVE_HEIGHT = 340.0, 190.0
+
+
+def curve_plot(
+    values: Sequence[tuple[float, float]], told: str, band: Sequence[tuple[float, float, float]] = (), style: str = "s1"
+) -> str:
+    """A figure over the steps of a training. `band` has (step, low, high) of intervals. `told` is for screen readers."""
+    xs = [step for step, _ in values]
+    ys = [value for _, value in values] + [end for _, low, high in band for end in (low, high)]
+    x = Scale(*((min(xs), max(xs)) if min(xs) < max(xs) else widened(xs[0], xs[0])), 54, CURVE_WIDTH - 12)
+    y = Scale(*widened(min(ys), max(ys)), CURVE_HEIGHT - 30, 12)
+    y_ticks, x_ticks = ticks(y.low, y.high, 4), [t for t in ticks(x.low, x.high, 4) if t == int(t)]
+    drawn = [
+        line(x.start, y.at(value), x.end, y.at(value), "grid") + text(x.start - 6, y.at(value) + 4, mark, "end")
+        for value, mark in zip(y_ticks, tick_texts(y_ticks), strict=True)
+    ]
+    drawn.append(line(x.start, y.start, x.end, y.start, "axis"))
+    drawn += [text(x.at(value), y.start + 18, mark) for value, mark in zip(x_ticks, tick_texts(x_ticks), strict=True)]
+    if len(band) > 1:
+        outline = [(x.at(s), y.at(low)) for s, low, _ in band] + [
+            (x.at(s), y.at(high)) for s, _, high in reversed(band)
+        ]
+        drawn.append(polyline(outline, "band", closed=True))
+    path = [(x.at(step), y.at(value)) for step, value in values]
+    drawn.append(polyline(path, f"series {style}") if len(path) > 1 else "")
+    drawn.append(dots(path, f"dots small {style}") if len(path) <= 40 else "")
+    return svg(CURVE_WIDTH, CURVE_HEIGHT, told, "".join(drawn))
