@@ -34,11 +34,12 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.evaluate import Evaluator, Sampler, sampler_of
 from mobilevd.pipeline.export_and_measure import settings_of
 from mobilevd.pipeline.pictures import encode_images, find_images, own_images, read_images
-from mobilevd.pipeline.record import find_near, record_of
+from mobilevd.pipeline.record import record_of
 from mobilevd.pipeline.rows import Entry, plan_entries
 from mobilevd.pipeline.shown_clips import program_sampler
 from mobilevd.places import begins_with, check_output_file, check_output_folder, is_json_with
 from mobilevd.terminal import TerminalConsole
+from mobilevd.typed_paths import find_near
 
 TARGETS = tuple(f"executorch-xnnpack:{precision}" for precision in ("fp32", "fp16", "int8", "8da8w", "8da4w"))
 ROUNDS = 3

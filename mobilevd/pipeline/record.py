@@ -11,6 +11,7 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
 from mobilevd.model.sampling_record import FILE, SamplingRecord, read_record
 from mobilevd.pipeline.rows import Entry, run_settings
+from mobilevd.typed_paths import find_near
 
 
 def record_of(config: RunConfig, entry: Entry) -> SamplingRecord:
@@ -72,11 +73,3 @@ def _record(settings: Mapping[str, Any], one_step: bool, height: int, width: int
         width=width,
         codec=None if codec is None else str(codec),
     )
-
-
-def find_near(run_file: Path, folder: Path) -> Path:
-    """The absolute path of a folder as it was typed where a run was started: from here, or above a file of the run."""
-    for place in (Path.cwd(), *run_file.absolute().parents):
-        if (place / folder).is_dir():
-            return place / folder
-    return folder.absolute()

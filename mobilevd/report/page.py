@@ -33,10 +33,11 @@ from mobilevd.report.unet_drawing import draw_unet, signature
 
 @dataclass(frozen=True)
 class Drawing:
-    """A UNet: the row that it is of, and its SVG."""
+    """A UNet: the row that it is of, its SVG, and how wide that is in pixels."""
 
     title: str
     svg: str
+    width: int
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def _drawings(run: ReportedRun) -> list[Drawing]:
         config, base = row.model_config or {}, rows[0].model_config or {}
         if signature(config) not in seen:
             seen.add(signature(config))
-            drawings.append(Drawing(row.name, draw_unet(config, base, row.name)))
+            drawings.append(Drawing(row.name, *draw_unet(config, base, row.name)))
     return drawings
 
 

@@ -10,7 +10,9 @@ from html import escape
 from device_runner.results.svg import Scale, dots, line, number, polyline, svg, text, tick_texts, ticks, widened
 
 WIDTH, HEIGHT = 560.0, 360.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 16.0, 34.0, 54.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 40.0, 34.0, 54.0
+NEAR = 12.0
+"""Pixels between dots whose labels would lie on one another."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def quality_plot(series: Sequence[Series], x_label: str, y_label: str) -> str:
         path = [(x.at(math.log10(p.x)), y.at(math.log10(p.y))) for p in front(each.points)]
         drawn.append(polyline(path, f"front {each.style}") if len(path) > 1 else "")
         drawn += [_marked(point, x, y, each.style) for point in each.points]
+    drawn.append(_labels(points, x, y))
     names = "; ".join(f"{each.name}: {len(each.points)} models" for each in series)
     return svg(WIDTH, HEIGHT, f"{y_label} against {x_label}. {names}. The table above has the values.", "".join(drawn))
 
@@ -80,15 +83,18 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Values of 1, 2 and 5 times powers of ten whose logarithms lie in the range; powers alone where these are many."""
-    found = [
-        (factor, factor * 10.0**power)
-        for power in range(math.floor(low) - 1, math.ceil(high) + 1)
-        for factor in (1, 2, 5)
-        if low <= math.log10(factor * 10.0**power) <= high
-    ]
-    powers = [value for factor, value in found if factor == 1]
-    return [value for _, value in found] if len(found) <= 8 or len(powers) < 3 else powers
+    """Round values whose logarithms lie in the range, 3 to 8 of them: as many multiples of powers of ten as that takes."""
+    found: list[float] = []
+    for factors in ((1,), (1, 2, 5), range(1, 10), [tenth / 10 for tenth in range(10, 100)]):
+        found = [
+            factor * 10.0**power
+            for power in range(math.floor(low) - 1, math.ceil(high) + 1)
+            for factor in factors
+            if low <= math.log10(factor * 10.0**power) <= high
+        ]
+        if len(found) >= 3:
+            break
+    return found[:: -(-len(found) // 8)]
 
 
 def _log_axes(x: Scale, y: Scale, x_label: str, y_label: str) -> str:
@@ -115,7 +121,20 @@ def _marked(point: Point, x: Scale, y: Scale, style: str) -> str:
         whisker = line(at_x, ends[0], at_x, ends[1], f"interval {style}")
     place = f'cx="{number(at_x)}" cy="{number(at_y)}" r="4.5"'
     dot = f'<circle class="dot {style}" {place}><title>{escape(point.told)}</title></circle>'
-    return whisker + dot + text(at_x + 8, at_y - 6, point.label, "start", "strong")
+    return whisker + dot
+
+
+def _labels(points: Sequence[Point], x: Scale, y: Scale) -> str:
+    """The labels beside the dots; dots that lie on one another share one: "3, 4"."""
+    groups: list[tuple[float, float, list[str]]] = []
+    for point in points:
+        at = x.at(math.log10(point.x)), y.at(math.log10(point.y))
+        near = next((names for gx, gy, names in groups if math.hypot(at[0] - gx, at[1] - gy) < NEAR), None)
+        if near is None:
+            groups.append((*at, [point.label]))
+        else:
+            near.append(point.label)
+    return "".join(text(gx + 8, gy - 6, ", ".join(names), "start", "strong") for gx, gy, names in groups)
 
 
 CURVE_WIDTH, CURVE_HEIGHT = 340.0, 190.0

@@ -10,9 +10,9 @@ from eval.published import ADVERSARIAL, FINETUNING, PublishedRow, published_afte
 from mobilevd.errors import UserError
 from mobilevd.json_files import load_json
 from mobilevd.model.checkpoint import read_config
-from mobilevd.pipeline.record import find_near
 from mobilevd.report.clip_files import GENERATED, PROGRAM, REAL, shown_files
 from mobilevd.report.results_file import read_results
+from mobilevd.typed_paths import find_near
 from training.observe.log import FILE as LOG
 from training.observe.log import TrainingHistory, read_log
 

@@ -12,6 +12,8 @@ from eval.report import cell, reason_for, with_ratios
 from mobilevd.report.run_data import ReportedRow, ReportedRun
 
 NOTHING = "–"
+LIKE_ITS_RATIO = "flops_per_clip"
+"""A figure whose column is left out for room: its ratio to the base says the same."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def cumulative_table(run: ReportedRun) -> Table:
     mixed = len(distance_names(rows)) > 1
     shown, notes = [], []
     for column in columns(rows):
+        if column.key == LIKE_ITS_RATIO:
+            continue
         reasons = {reason_for(row, column.key, common) for row in rows if cell(row, column, mixed) is None}
         if all(cell(row, column, mixed) is None for row in rows) and len(reasons) == 1:
             notes.append(f"{column.header} unavailable: {reasons.pop()}")

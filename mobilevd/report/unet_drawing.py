@@ -77,8 +77,8 @@ def _inner_width(config: Mapping[str, Any], name: str, level: int) -> float:
     return min(1.0, sum(inner) / len(inner)) if inner else 1.0
 
 
-def draw_unet(config: Mapping[str, Any], base: Mapping[str, Any], title: str) -> str:
-    """The drawing as an SVG element, whose label tells in words what it shows."""
+def draw_unet(config: Mapping[str, Any], base: Mapping[str, Any], title: str) -> tuple[str, int]:
+    """The drawing as an SVG element, whose label tells in words what it shows, and its width in pixels."""
     places = places_of(config, base)
     levels = len(config["block_out_channels"])
     parts = [_level_label(config, level) for level in range(levels)]
@@ -94,7 +94,7 @@ def draw_unet(config: Mapping[str, Any], base: Mapping[str, Any], title: str) ->
     had = sum(place.temporal != "none" for place in places)
     narrow = sum(place.width < 1 for place in places)
     told = f"UNet of {title}: {kept} of {had} temporal blocks are left, {narrow} blocks are narrowed by funnels"
-    return svg(x + 4, bottom, told, "".join(parts))
+    return svg(x + 4, bottom, told, "".join(parts)), round(x + 4)
 
 
 def _level_label(config: Mapping[str, Any], level: int) -> str:
