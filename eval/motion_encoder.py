@@ -26,8 +26,9 @@ from mobilevd.files import atomic_folder
 from mobilevd.json_files import load_json
 from mobilevd.pixels import to_float
 from mobilevd.places import is_json_with, only_with_config
+from mobilevd.shipped import SHIPPED
 
-SHIPPED_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "tiny" / "motion_encoder"
+SHIPPED_FOLDER = SHIPPED / "assets" / "tiny" / "motion_encoder"
 MOTION_ENCODER_FILES = only_with_config(is_json_with("feature_dim"), "config.json", "model.safetensors")
 """What is no motion encoder's, in a folder to write one to."""
 MIN_FRAMES = 2  # with a single frame there is no motion to see

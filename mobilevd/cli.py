@@ -143,6 +143,22 @@ def _check_early(model: Path | None, picture: Path | None = None) -> None:
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write them into; new or there.", metavar="DIR")],
+    model: Annotated[
+        Path | None, typer.Option(help="Your SVD checkpoint in the layout of diffusers, to fill in.", metavar="FOLDER")
+    ] = None,
+    videos: Annotated[
+        str | None, typer.Option(help="Your videos, to fill in: a folder, a manifest, tar shards.", metavar="VIDEOS")
+    ] = None,
+) -> None:
+    """Write configurations to start from: two tiny ones, and a commented one for your own model and videos."""
+    from mobilevd.commands.init import init_command
+
+    init_command(folder, model, videos)
+
+
+@app.command()
 def run(
     config: Config,
     overrides: Overrides = None,

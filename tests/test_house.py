@@ -76,13 +76,34 @@ def test_the_readme_and_ci_give_the_same_commands() -> None:
         assert subprocess.run(["sh", "-n", str(ROOT / script)]).returncode == 0
 
 
-def test_readme_names_only_commands_that_are_there() -> None:
-    readme = (ROOT / "README.md").read_text()
+def documents() -> list[Path]:
+    return [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in documents():
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).is_file(), f"{document.name} links {target}"
+
+
+def test_every_page_of_the_documents_is_reached() -> None:
+    linked = {Path(target).name for each in documents() for target in re.findall(r"\]\(([^)#]+)\)", each.read_text())}
+    pages = {page.name for page in ROOT.glob("docs/*.md")}
+    assert not pages - linked, pages - linked
+
+
+def test_documents_name_only_commands_that_are_there() -> None:
+    text = "\n".join(document.read_text() for document in documents())
     result = subprocess.run([sys.executable, "-m", "mobilevd", "--help"], capture_output=True, text=True)
     known = set(re.findall(r"^  ([a-z-]+) ", result.stdout, flags=re.MULTILINE))
-    named = set(re.findall(r"\bmobilevd ([a-z][a-z-]*)", "\n".join(re.findall(r"```.*?```", readme, flags=re.DOTALL))))
+    named = set(re.findall(r"\bmobilevd ([a-z][a-z-]*)", "\n".join(re.findall(r"```.*?```", text, flags=re.DOTALL))))
     assert named and known
-    assert named <= known, f"README names {named - known}"
+    assert named <= known, f"documents name {named - known}"
 
 
 def test_licence() -> None:
@@ -208,8 +229,8 @@ def test_the_version_has_one_place() -> None:
 
 
 def test_documents_name_only_files_that_are_there() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
-        text = (ROOT / name).read_text()
+    for document in documents():
+        name, text = document.name, document.read_text()
         folders = "|".join((*ROOMS, "configs", "tests", "benchmarks", "assets"))
         named = re.findall(rf"`((?:{folders})/[\w./-]+)`", text)
         modules = re.findall(rf"python -m ((?:{folders})[\w.]+)", text)

@@ -12,14 +12,15 @@ from mobilevd.config.problems import describe, nearest
 from mobilevd.config.schema import RunConfig, StageSettings
 from mobilevd.config.source import ConfigSource
 from mobilevd.errors import UserError
+from mobilevd.shipped import SHIPPED
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file, set the `key=value` overrides, check all of it and find the files it names.
 
     Paths of the inputs (`base`, `data.videos`, `data.reference_videos`, `evaluation.features`) are looked up
-    from the current folder first, then from the folder that holds `configs/`; `output` is always from the
-    current folder.
+    from the current folder first, then from the folder that holds `configs/`, then among the files that come with the
+    package; `output` is always from the current folder.
 
     Raises UserError with a line for each problem.
     """
@@ -30,20 +31,20 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     except ValidationError as error:
         raise UserError("\n".join(describe(error.errors(include_url=False), RunConfig, source))) from None
     _refuse_idle_overrides(source, config)
-    root = repository_root(path)
+    roots = input_roots(path)
     config.output = config.output.expanduser()
-    config.base.model = find_input(config.base.model, root)
-    config.base.codec = find_input(config.base.codec, root)
+    config.base.model = find_input(config.base.model, roots)
+    config.base.codec = find_input(config.base.codec, roots)
     for key in ("videos", "reference_videos"):
         place = getattr(config.data, key)
         if place is not None and is_local(place):
-            setattr(config.data, key, str(find_input(local_path(place), root)))
+            setattr(config.data, key, str(find_input(local_path(place), roots)))
     for key in ("train_list", "test_list"):
         if (file := getattr(config.data, key)) is not None:
-            setattr(config.data, key, find_input(file, root))
+            setattr(config.data, key, find_input(file, roots))
     kind, _, place = config.evaluation.features.partition(":")
     if place:
-        config.evaluation.features = f"{kind}:{find_input(Path(place), root)}"
+        config.evaluation.features = f"{kind}:{find_input(Path(place), roots)}"
     return config
 
 
@@ -62,20 +63,18 @@ def _refuse_idle_overrides(source: ConfigSource, config: RunConfig) -> None:
             )
 
 
-def repository_root(config_file: Path) -> Path:
-    """The nearest folder above the file that holds `configs/`; if there is none, the folder that holds this package."""
-    for folder in config_file.resolve().parents:
-        if (folder / "configs").is_dir():
-            return folder
-    return Path(__file__).resolve().parents[2]
+def input_roots(config_file: Path) -> list[Path]:
+    """Folders that a configuration's inputs may be named from, beside the current one: the nearest above the file that
+    holds `configs/`, and that of the files which come with the package."""
+    above = [folder for folder in config_file.resolve().parents if (folder / "configs").is_dir()]
+    return [*above[:1], SHIPPED]
 
 
-def find_input(path: Path, root: Path) -> Path:
-    """`path` if it exists from the current folder, else under `root` if it exists there, else `path` unchanged."""
+def find_input(path: Path, roots: Sequence[Path]) -> Path:
+    """`path` if it exists from the current folder, else under the first of the roots where it does, else unchanged."""
     path = path.expanduser()
-    if not path.exists() and (root / path).exists():
-        return root / path
-    return path
+    places = [path, *(root / path for root in roots)]
+    return next((place for place in places if place.exists()), path)
 
 
 def find_stage(config: RunConfig, name: str) -> StageSettings:
