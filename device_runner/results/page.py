@@ -10,6 +10,7 @@ from device_runner.errors import RunnerError
 from device_runner.protocol.statistics import PERCENTILE_METHOD, knows_median
 from device_runner.results import wording
 from device_runner.results.bars import clip_segments, panels
+from device_runner.results.overview import causes_of, groups_of
 from device_runner.results.plots import Plot, distribution_plot, time_plot
 from device_runner.results.profile import profile_panels
 
@@ -46,6 +47,8 @@ def render_page(reports: Sequence[Mapping[str, Any]]) -> str:
     return environment.get_template(TEMPLATE).render(
         created=", ".join(dict.fromkeys(moment(report["created"]) for report in reports)),
         measurements=[_section(f"m{index}", each) for index, each in enumerate(measurements)],
+        groups=groups_of(measurements),
+        causes=causes_of(measurements),
         failures=[failure for report in reports for failure in report["failures"]],
         panels=[panel for panel in panels(measurements) if len(panel.bars) > 1],
         clips=[{**clip, "segments": clip_segments(clip)} for report in reports for clip in report["clips"]],
