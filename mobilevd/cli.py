@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +15,9 @@ from mobilevd import __version__
 from mobilevd.errors import ToldByAnother, UserError
 from mobilevd.hush import hush
 from mobilevd.once_among_processes import is_mine_to_tell, lost_process
+
+if TYPE_CHECKING:
+    from mobilevd.config.schema import RunConfig
 
 USER_MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -142,6 +145,13 @@ def _check_early(model: Path | None, picture: Path | None = None) -> None:
         model_folder(model)
 
 
+def _check_quickly(config: RunConfig, for_training: bool = False) -> None:
+    """Raise UserError for what a run would stumble over, before imports that take seconds."""
+    from mobilevd.quick_checks import check_quickly
+
+    check_quickly(config, for_training)
+
+
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to write them into; new or there.", metavar="DIR")],
@@ -175,15 +185,15 @@ def run(
 
     The same command resumes a run that was interrupted.
     """
-    from mobilevd.config import describe_plan, load_config
+    from mobilevd.config import load_config
 
     resolved = load_config(config, overrides or [])
     if dry_run:
-        typer.echo(describe_plan(resolved))
-        from mobilevd.commands.dry_run import check_plan
+        from mobilevd.commands.dry_run import dry_run_command
 
-        typer.echo(check_plan(resolved))
+        dry_run_command(resolved, trusted)
         return
+    _check_quickly(resolved)
     from mobilevd.pipeline import run as run_pipeline
     from mobilevd.terminal import TerminalConsole
 
@@ -201,6 +211,7 @@ def train(
 
     resolved = load_config(config, overrides or [])
     find_stage(resolved, stage)
+    _check_quickly(resolved, for_training=True)
     from mobilevd.pipeline import train_stage
 
     train_stage(resolved, stage)
@@ -212,6 +223,7 @@ def cache(config: Config, overrides: Overrides = None) -> None:
     from mobilevd.config import load_config
 
     resolved = load_config(config, overrides or [])
+    _check_quickly(resolved, for_training=True)
     from mobilevd.pipeline import cache as cache_latents
 
     cache_latents(resolved)

@@ -16,7 +16,14 @@ from packaging.requirements import Requirement
 
 from tests.source import ROOMS, ROOT, imported, inside, modules, project_files, tree
 
-ROOF = ("mobilevd.cli", "mobilevd.__main__", "mobilevd.commands", "mobilevd.pipeline", "mobilevd.report")
+ROOF = (
+    "mobilevd.cli",
+    "mobilevd.__main__",
+    "mobilevd.commands",
+    "mobilevd.pipeline",
+    "mobilevd.report",
+    "mobilevd.checks",
+)
 MAY_IMPORT = {
     "mobilevd": ("mobilevd",),
     "training": ("training", "mobilevd", "eval"),  # it trains the encoder that eval judges with

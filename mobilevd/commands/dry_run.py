@@ -1,9 +1,39 @@
-"""`mobilevd run --dry-run`: every stage at its real size, without weights, if the base model is at hand."""
+"""`mobilevd run --dry-run`: the resolved configuration, all that a run checks, and its plan; nothing is written."""
 
 from __future__ import annotations
 
+import typer
+
+from mobilevd.config.plan import describe_plan
 from mobilevd.config.schema import RunConfig
 from mobilevd.errors import UserError
+from mobilevd.quick_checks import quick_problems
+
+
+def dry_run_command(config: RunConfig, trusted: str | None = None) -> None:
+    """Print the configuration and the plan, and check what `run` checks before it writes anything.
+
+    The plan of memory and work needs the models' configs alone, and is printed even where a run would be refused.
+
+    Args:
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
+
+    Raises UserError with a line for each problem.
+    """
+    typer.echo(describe_plan(config))
+    too_large = None
+    if config.base.model.exists() and config.base.codec.exists():
+        try:
+            typer.echo(check_plan(config))
+        except UserError as error:
+            too_large = error  # that is of the planned machine; first what a run would say here
+    elif problems := quick_problems(config):
+        raise UserError("\n".join(problems))
+    from mobilevd.pipeline.checks import check_run  # only here: PyTorch takes seconds to import
+
+    check_run(config, trusted)
+    if too_large is not None:
+        raise too_large
 
 
 def check_plan(config: RunConfig) -> str:
@@ -11,15 +41,15 @@ def check_plan(config: RunConfig) -> str:
 
     Raises UserError, naming the key, for a stage that cannot be or does not fit, with the smallest change that would do.
     """
-    for key, place in (("base.model", config.base.model), ("base.codec", config.base.codec)):
-        if not place.exists():
-            return f"# sizes were not checked: {key}: {place} does not exist (its config.json is enough)"
-    from training.plan.fit import run_of  # only here: PyTorch takes seconds to import
+    from training.plan.fit import run_of
+    from training.plan.machine import launched_processes, machine_of
 
     run = run_of(config)
     fits = f"# every stage fits {config.data.num_frames} frames at its size"
     if not run.trained:
         return fits
+    if not machine_of(config.hardware, launched_processes()).gpu:
+        return f"{fits}; hardware.gpu=NAME plans memory and hours on a GPU"  # counting takes longer than a tiny training
     return "\n".join([fits, "#", *(f"# {line}".rstrip() for line in _plan(config))])
 
 

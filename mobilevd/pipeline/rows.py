@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from mobilevd.model.unet import size_multiple
 from mobilevd.model.weight_files import weight_files
 from mobilevd.temporary import is_temporary
 from mobilevd.transforms.rehearsal import stage_sizes
+
+NOTE = "entry.json"
+"""File in a row's folder that tells what it is made from."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,24 @@ def plan_entries(config: RunConfig, codec: Codec) -> list[Entry]:
 
 
 def claim_folder(entry: Entry) -> None:
-    """Record in the entry's folder what it is made from; UserError if it was made from something else."""
-    note = entry.folder / "entry.json"
+    """Record in the entry's folder what it is made from; UserError as `check_claim`."""
+    if not check_claim(entry):
+        note = {"name": entry.name, "label": entry.label, "fingerprint": entry.fingerprint}
+        atomic_write_json(entry.folder / NOTE, note)
+
+
+def check_claims(entries: Sequence[Entry]) -> None:
+    """Raise UserError as `check_claim` for the first row's folder that is of something else."""
+    for entry in entries:
+        check_claim(entry)
+
+
+def check_claim(entry: Entry) -> bool:
+    """True if the entry's folder is there and made from what the entry says; false if it is free.
+
+    Raises UserError if it was made from something else, or holds something else.
+    """
+    folder, note = entry.folder, entry.folder / NOTE
     if note.is_file():
         try:
             there = load_json(note)["fingerprint"]
@@ -161,19 +181,18 @@ def claim_folder(entry: Entry) -> None:
             there = ""
         if there != entry.fingerprint:
             raise UserError(
-                f"{entry.folder}: made with other settings than those given now; give output=ANOTHER_FOLDER, or delete "
+                f"{folder}: made with other settings than those given now; give output=ANOTHER_FOLDER, or delete "
                 "this folder and the stages after it to make them anew"
             )
-        return
-    folder = entry.folder
+        return True
     if folder.is_file() or (folder.exists() and not all(is_temporary(path.name) for path in folder.iterdir())):
         raise UserError(f"{folder}: is in the way, and not a stage of a run; give output=ANOTHER_FOLDER")
-    atomic_write_json(note, {"name": entry.name, "label": entry.label, "fingerprint": entry.fingerprint})
+    return False
 
 
 def run_settings(model: Path) -> dict[str, Any]:
     """The settings of the run that made `model`, and whether its stage is sampled in one step; empty outside a run."""
-    entry, config = model.parent / "entry.json", model.parent.parent / "config.json"
+    entry, config = model.parent / NOTE, model.parent.parent / "config.json"
     if not (entry.is_file() and config.is_file()):
         return {}
     settings, noted = read_json(config), read_json(entry)

@@ -15,19 +15,15 @@ from accelerate import PartialState
 from rich.console import Console
 
 from device_runner.bundle.whole_path import UNET
-from device_runner.devices.kinds import open_device
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
-from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
-from mobilevd.codecs.fits import check_fits
 from mobilevd.collective import from_first, together
 from mobilevd.config.load import find_stage
 from mobilevd.config.schema import RunConfig
-from mobilevd.config.training import HardwareSettings
 from mobilevd.files import atomic_write_json, atomic_write_text
 from mobilevd.json_files import read_json
-from mobilevd.model.unet import SpatioTemporalUNet
+from mobilevd.pipeline.checks import check_run
 from mobilevd.pipeline.data import RunClips, prepare_clips
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
@@ -39,7 +35,7 @@ from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_features import features_are
 from mobilevd.pipeline.row_files import check_row_files, files_of_row
-from mobilevd.pipeline.rows import Entry, claim_folder, plan_entries
+from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.pipeline.run_folder import hold_run_folder
 from mobilevd.pipeline.shown_clips import write_program_clips
 from mobilevd.pipeline.train import train_entry
@@ -47,11 +43,6 @@ from mobilevd.report.page import write_report
 from mobilevd.report.page_file import FILE as HTML_REPORT
 from mobilevd.report.run_data import read_run
 from mobilevd.terminal import TerminalConsole
-from mobilevd.transforms.rehearsal import rehearse_stages
-from training.observe.trackers import check_trackers
-from training.plan.fit import check_memory
-from training.plan.machine import launched_processes, machine_of
-from training.plan.memory import check_stage
 
 INHERITED = ("host_ms", "host_ms_doubts", "device_ms", "device_ms_doubts", "unavailable")
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
@@ -63,13 +54,12 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
     `trusted` is the SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
     """
     started = time.perf_counter()
-    processes, display, codec = _begin(config, console)
-    entries = plan_entries(config, codec)
-    _check_before_work(config, codec)
+    processes, display = _begin(console)
+    checked = check_run(config, trusted)
+    entries, codec = checked.entries, checked.codec.to(processes.device)
     done = _finished_results(config, entries)
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
-        open_device(config.bench.device).platform()  # report a phone that does not answer before the work, too
         with hold_run_folder(config.output, processes):
             done = _work(config, entries, codec, display, processes, trusted)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
@@ -80,34 +70,21 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
     return done
 
 
-def _begin(config: RunConfig, console: Console | None) -> tuple[PartialState, Display, Codec]:
-    """Set up a command that trains: processes, display and codec; only the first of several processes prints."""
+def _begin(console: Console | None) -> tuple[PartialState, Display]:
+    """Set up a command that trains: processes and display; only the first of several processes prints."""
     processes = join_processes()
-    display = Display((console or TerminalConsole()) if processes.is_main_process else TerminalConsole(quiet=True))
-    return processes, display, load_codec(config.base.codec).to(processes.device)
-
-
-def _check_before_work(config: RunConfig, codec: Codec) -> None:
-    """Raise UserError for a wrong checkpoint, a codec of another model, and a stage that cannot be or does not fit."""
-    check_trackers(config.tracking.trackers)
-    unet = SpatioTemporalUNet.from_pretrained(config.base.model)
-    check_fits(codec, config.base.codec, unet.config)
-    del unet
-    rehearse_stages(config, config.base.model, codec.spatial_factor)
-    machine = machine_of(HardwareSettings(), launched_processes())
-    for stage in config.stages:
-        if stage.objective.trains:
-            check_stage(stage.training, machine)
-    if machine.gpu:  # on a processor the plan takes longer than a small training, and memory is not its limit
-        check_memory(config)
+    return processes, Display(
+        (console or TerminalConsole()) if processes.is_main_process else TerminalConsole(quiet=True)
+    )
 
 
 def train_stage(config: RunConfig, name: str, console: Console | None = None) -> Path:
     """Train one stage, whose predecessors must be there; return its model folder."""
     find_stage(config, name)
-    processes, display, codec = _begin(config, console)
-    entry = next(entry for entry in plan_entries(config, codec) if entry.stage is not None and entry.name == name)
-    _check_before_work(config, codec)
+    processes, display = _begin(console)
+    checked = check_run(config, for_training=True)
+    codec = checked.codec.to(processes.device)
+    entry = next(entry for entry in checked.entries if entry.stage is not None and entry.name == name)
     with hold_run_folder(config.output, processes):
         with processes.main_process_first():
             clips = prepare_clips(config, display)
@@ -118,14 +95,16 @@ def train_stage(config: RunConfig, name: str, console: Console | None = None) ->
 
 def cache(config: RunConfig, console: Console | None = None) -> None:
     """Encode the training clips of every stage that trains, so that training starts at once."""
-    processes, display, codec = _begin(config, console)
+    processes, display = _begin(console)
     if config.data.latents == "computed":
         display.line("data.latents is computed: there is nothing to encode ahead of training")
         return
+    checked = check_run(config, for_training=True)
+    codec = checked.codec.to(processes.device)
     with hold_run_folder(config.output, processes):
         with processes.main_process_first():
             clips = prepare_clips(config, display)
-        stages = [entry for entry in plan_entries(config, codec) if entry.stage and entry.stage.objective.trains]
+        stages = [entry for entry in checked.entries if entry.stage and entry.stage.objective.trains]
         encode_stages(config, stages, clips.train, codec, display, processes)
 
 

@@ -23,7 +23,7 @@ from tests.source import ROOT
 
 CONFIG = """\
 name: demo
-base: {model: unet, codec: codec}
+base: {model: PLACE/base, codec: PLACE/codec}
 stages:
   - {name: base}
   - {name: low, transforms: [{kind: resolution, height: 32, width: 64}]}
@@ -32,7 +32,10 @@ stages:
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    (tmp_path / "demo.yaml").write_text(CONFIG)
+    for name in ("base", "codec"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "demo.yaml").write_text(CONFIG.replace("PLACE", str(tmp_path)))
     return str(tmp_path / "demo.yaml")
 
 
@@ -59,10 +62,13 @@ def test_run_hands_the_checked_config_on(config: str, calls: list[Any]) -> None:
     assert [stage.training.steps for stage in resolved.stages] == [5, 6]
 
 
-def test_dry_run_prints_and_stops(config: str, calls: list[Any]) -> None:
-    result = invoke("run", config, "--dry-run", "seed=7")
-    assert result.exit_code == 0
-    assert "seed: 7" in result.output and "#  2. low (low): resolution height=32 width=64" in result.output
+def test_dry_run_prints_the_plan_and_then_what_is_not_there(config: str, calls: list[Any]) -> None:
+    result = invoke("run", config, "--dry-run", "seed=7", "base.model=none", "bench.device=fridge")
+    assert result.exit_code == 2
+    assert "seed: 7" in result.stdout and "#  2. low (low): resolution height=32 width=64" in result.stdout
+    first, second = result.stderr.splitlines()
+    assert first == "base.model: none: no such model folder"
+    assert second.startswith("  bench.device: unknown device 'fridge'")
     assert calls == []
 
 
@@ -105,7 +111,7 @@ def test_a_fault_of_ours_is_one_line_and_tells_more_when_asked(
 
 
 def test_a_reader_that_goes_away_is_no_fault_of_ours(config: str) -> None:
-    command = f"{sys.executable} -m mobilevd run {config} --dry-run | true"
+    command = f"{sys.executable} -m mobilevd run {config} --dry-run base.model=none 2>/dev/null | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert result.stderr == ""
 
@@ -170,19 +176,32 @@ def test_what_is_not_there_is_told_before_heavy_imports(tmp_path: Path, argument
     assert result.stderr.strip().endswith(told)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "CONFIG", "--dry-run"]])
-def test_no_heavy_import_before_work(config: str, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_no_heavy_import_before_help(arguments: list[str]) -> None:
     """In a process of its own: torch and the like cost seconds, and rich most of what `--help` may take."""
+    result = light(arguments, [*HEAVY, "rich"])
+    assert result.returncode == 0, result.stderr
+    assert "Usage: " in result.stdout
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_no_heavy_import_before_a_run_is_refused(config: str, dry: list[str]) -> None:
+    result = light(["run", config, "base.model=none", *dry], HEAVY)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr == "base.model: none: no such model folder\n"
+
+
+HEAVY = ["torch", "numpy", "diffusers", "transformers", "executorch", "av", "matplotlib"]
+
+
+def light(arguments: list[str], heavy: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command in a process that fails if it imported one of these."""
     script = (
         "import sys\nfrom mobilevd.cli import main\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'executorch', 'av', 'matplotlib', 'rich'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "try:\n    main()\n"
+        f"finally:\n    assert not {set(heavy)} & set(sys.modules), {set(heavy)} & set(sys.modules)\n"
     )
-    arguments = [config if argument == "CONFIG" else argument for argument in arguments]
-    result = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert ("name: demo" if "--dry-run" in arguments else "Usage: ") in result.stdout
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
 
 
 def test_the_module_and_the_program_are_the_same() -> None:

@@ -85,6 +85,4 @@ def test_the_dry_run_checks_what_is_at_hand() -> None:
     refused = CliRunner().invoke(app, ["run", tiny, "--dry-run", "data.num_frames=9"])
     assert refused.exit_code == 2 and "data.num_frames: 9 is not divisible by 2" in refused.output
     missing = CliRunner().invoke(app, ["run", str(ROOT / "configs" / "mobilevd.yaml"), "--dry-run"])
-    assert missing.exit_code == 0 and re.search(
-        "# sizes were not checked: base.model: .* does not exist", missing.output
-    )
+    assert missing.exit_code == 2 and re.search("base.model: .*: no such model folder", missing.stderr)
