@@ -130,12 +130,17 @@ def check_output_file(path: Path, ours: Callable[[Path], bool], what: str, input
     check_writable(path)
 
 
-def check_writable(path: Path) -> None:
-    """Raise UserError if nothing can be written at `path`; what is there, and its folder, stay as they are."""
-    place = real_place(path)
-    folder = place.parent
+def existing_folder(path: Path) -> Path:
+    """The nearest thing above `path` that is there: a folder, unless a file is in the way."""
+    folder = real_place(path).parent
     while not folder.exists():
         folder = folder.parent
+    return folder
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError if nothing can be written at `path`; what is there, and its folder, stay as they are."""
+    place, folder = real_place(path), existing_folder(path)
     if not folder.is_dir():
         raise UserError(f"{path}: cannot be written: {folder} is no folder; name another place")
     try:

@@ -30,8 +30,13 @@ def dry_run_command(config: RunConfig, trusted: str | None = None) -> None:
     elif problems := quick_problems(config):
         raise UserError("\n".join(problems))
     from mobilevd.pipeline.checks import check_run  # only here: PyTorch takes seconds to import
+    from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
+    from training.plan.machine import launched_processes
 
-    check_run(config, trusted)
+    checked = check_run(config, trusted)
+    estimate = estimate_run(config, checked.entries, launched_processes())
+    check_disk(config, estimate)
+    typer.echo(f"# {describe_estimate(estimate)}, on this machine")
     if too_large is not None:
         raise too_large
 
@@ -49,7 +54,9 @@ def check_plan(config: RunConfig) -> str:
     if not run.trained:
         return fits
     if not machine_of(config.hardware, launched_processes()).gpu:
-        return f"{fits}; hardware.gpu=NAME plans memory and hours on a GPU"  # counting takes longer than a tiny training
+        return (
+            f"{fits}; hardware.gpu=NAME plans memory and hours on a GPU"  # counting takes longer than a tiny training
+        )
     return "\n".join([fits, "#", *(f"# {line}".rstrip() for line in _plan(config))])
 
 

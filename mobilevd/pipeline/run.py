@@ -27,6 +27,7 @@ from mobilevd.pipeline.checks import check_run
 from mobilevd.pipeline.data import RunClips, prepare_clips
 from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
+from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
 from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import BUNDLE, HOST, export_entry, measure_entry
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
@@ -60,6 +61,7 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
     done = _finished_results(config, entries)
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
+        display.line(from_first(processes, partial(_estimated, config, entries, processes.num_processes)))
         with hold_run_folder(config.output, processes):
             done = _work(config, entries, codec, display, processes, trusted)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
@@ -68,6 +70,13 @@ def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict
     render_table(done["rows"], display.console, protocol=done["protocol"], remarks=done.get("remarks", ()))
     display.line(f"report: {config.output / HTML_REPORT}   figures: {config.output / 'results.json'}")
     return done
+
+
+def _estimated(config: RunConfig, entries: list[Entry], processes: int) -> str:
+    """The estimate in a line; UserError if the disk is too small for it."""
+    estimate = estimate_run(config, entries, processes)
+    check_disk(config, estimate)
+    return describe_estimate(estimate)
 
 
 def _begin(console: Console | None) -> tuple[PartialState, Display]:

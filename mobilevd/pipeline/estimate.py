@@ -1,0 +1,196 @@
+"""How long a run will take and how much it will write, told before it starts: counted operations over a measured rate.
+
+The rate is that of matrix products on this very machine, times the share of it that models of this kind reach. It is an
+estimate: the first steps of a training tell better.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from eval.figures import significant, with_prefix
+from mobilevd.config.schema import RunConfig
+from mobilevd.diffusion.sampling import frame_guidance, function_evaluations
+from mobilevd.errors import UserError
+from mobilevd.model.flops import FlopCount, count_flops
+from mobilevd.pipeline.rows import Entry
+from mobilevd.places import existing_folder
+from training.observe.step_flops import forward_flops, step_flops
+from training.plan.codec import count_codec
+from training.plan.fit import run_of
+from training.plan.stages import ClipSize, PlannedRun, PlannedStage, key_of
+
+REACHED = (0.1, 0.45)
+"""Shares of the rate of large matrix products that trainings reached: models of 4 and of 70 million parameters on
+processors with and without AVX-512, alone and beside other work."""
+MEASURED_S = 0.15
+EXPORT_S = 10.0
+"""Seconds of lowering, proving and measuring a program of the smallest size; it grows with the parameters."""
+EXPORT_S_PER_GB = 60.0
+EXPORT_BYTES = {"fp32": 4.0, "fp16": 2.0}
+OTHER_PRECISIONS_BYTES = 1.2
+"""Bytes of a program's number in precisions of 8 and 4 bits, with what stays higher."""
+FRAME_SHARE = 0.6
+"""Bytes of a stored first frame over its pixels."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run needs beside what is done.
+
+    Attributes:
+        flops: operations that are left.
+        shortest_s, longest_s: seconds.
+        disk_bytes: of models, programs, checkpoints and known clips.
+        bytes_per_clip: of every clip of the user's videos, whose number is not known before they are read.
+    """
+
+    flops: float
+    shortest_s: float
+    longest_s: float
+    disk_bytes: int
+    bytes_per_clip: int
+
+
+def estimate_run(config: RunConfig, entries: Sequence[Entry], processes: int = 1) -> Estimate:
+    """Estimate what is left of a run: finished stages cost nothing more."""
+    run = run_of(config)
+    left = [entry for entry in entries if not (entry.folder / "metrics.json").is_file()]
+    trained = [run.stage(entry.name) for entry in left if entry.stage is not None and not entry.is_trained]
+    flops = sum(_training_flops(run, planned) for planned in trained if planned.trains)
+    flops += sum(_evaluation_flops(run, entry) for entry in left)
+    exported = [entry for entry in left if entry.exported and _is_exported(config, entry, entries)]
+    weights = [_parameters(run, entry) for entry in left]
+    programs = [_parameters(run, entry) for entry in exported]
+    fixed = sum(EXPORT_S + EXPORT_S_PER_GB * number * 4 / 1e9 for number in programs)
+    rate = matmul_rate(config.training.num_threads) * processes
+    low, high = REACHED
+    each = EXPORT_BYTES.get(config.export.precision, OTHER_PRECISIONS_BYTES)
+    clip_bytes = max((_clip_bytes(run, planned) for planned in trained if planned.trains), default=0)
+    sizes = len({planned.clip for planned in trained if planned.trains})
+    known = config.data.scenes.train * config.data.clips_per_video if config.data.videos is None else 0
+    keeps = config.data.latents == "cached"
+    disk = (
+        4 * sum(weights) + each * sum(programs) + _checkpoint_bytes(run, trained) + keeps * known * clip_bytes * sizes
+    )
+    per_clip = 0 if known or not keeps else clip_bytes * sizes
+    return Estimate(flops, fixed + flops / (rate * high), fixed + flops / (rate * low), math.ceil(disk), per_clip)
+
+
+def describe_estimate(estimate: Estimate) -> str:
+    """The estimate in a line."""
+    per_clip = f", and {_size(1000 * estimate.bytes_per_clip)} for each 1000 clips" if estimate.bytes_per_clip else ""
+    return (
+        f"estimate: {_duration(estimate.shortest_s)} to {_duration(estimate.longest_s)} "
+        f"({with_prefix(estimate.flops)}FLOP), {_size(estimate.disk_bytes)} of disk{per_clip}"
+    )
+
+
+def check_disk(config: RunConfig, estimate: Estimate) -> None:
+    """Raise UserError if the disk of the run's folder has less room than the run will need."""
+    free = shutil.disk_usage(existing_folder(config.output)).free
+    if free < estimate.disk_bytes:
+        raise UserError(
+            f"{config.output}: the run needs about {_size(estimate.disk_bytes)} there and {_size(free)} are free; free "
+            "some space, or give output=FOLDER on another disk"
+        )
+
+
+def matmul_rate(threads: int | None = None, seconds: float = MEASURED_S) -> float:
+    """FLOP/s of large matrix products here: float32 on a processor, bfloat16 on a GPU."""
+    on_gpu = torch.cuda.is_available()
+    size, dtype = (8192, torch.bfloat16) if on_gpu else (768, torch.float32)
+    device = "cuda" if on_gpu else "cpu"
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        left, right = torch.ones(2, size, size, device=device, dtype=dtype)
+        best, started = math.inf, time.perf_counter()
+        while time.perf_counter() - started < seconds or math.isinf(best):
+            begun = time.perf_counter()
+            product = left @ right
+            product[0, 0].item()  # waits for a GPU
+            best = min(best, time.perf_counter() - begun)
+    finally:
+        torch.set_num_threads(before)
+    return 2.0 * size**3 / best
+
+
+def _training_flops(run: PlannedRun, planned: PlannedStage) -> float:
+    settings, objective = planned.stage.training, planned.stage.objective
+    latents = planned.clip.frames, *run.codec.latent_size(planned.clip.height, planned.clip.width)
+    parts = forward_flops(planned.trained, latents, objective, None, planned.multi_step, planned.teacher)
+    each = step_flops(objective, parts, settings.gradient_checkpointing)
+    return each.total * settings.batch_size * settings.steps
+
+
+def _evaluation_flops(run: PlannedRun, entry: Entry) -> float:
+    """Generating and decoding a row's clips."""
+    diffusion, data, evaluation = run.config.diffusion, run.config.data, run.config.evaluation
+    guidance = frame_guidance(data.num_frames, diffusion.guidance_min, diffusion.guidance_max)
+    nfe = 1 if entry.one_step else function_evaluations(diffusion.num_steps, guidance)
+    clip = ClipSize(data.num_frames, entry.height, entry.width)
+    decoding = count_codec(run.codec, clip, 1, False, False, clips=True).decode_flops
+    each = nfe * _count(run, _config_of(run, entry), entry.height, entry.width).flops + decoding
+    return each * evaluation.clips * evaluation.seeds
+
+
+def _config_of(run: PlannedRun, entry: Entry) -> dict[str, Any]:
+    return run.base if entry.stage is None else run.stage(entry.name).finished
+
+
+def _parameters(run: PlannedRun, entry: Entry) -> int:
+    return _count(run, _config_of(run, entry), entry.height, entry.width).parameters
+
+
+def _count(run: PlannedRun, config: dict[str, Any], height: int, width: int) -> FlopCount:
+    """Parameters and FLOPs of a UNet, counted once."""
+    key = key_of(config, height, width, run.config.data.num_frames)
+    if key not in _counted:
+        _counted[key] = count_flops(config, run.config.data.num_frames, *run.codec.latent_size(height, width))
+    return _counted[key]
+
+
+_counted: dict[str, FlopCount] = {}
+
+
+def _is_exported(config: RunConfig, entry: Entry, entries: Sequence[Entry]) -> bool:
+    return config.export.stages == "all" or (config.export.stages == "last" and entry is entries[-1])
+
+
+def _checkpoint_bytes(run: PlannedRun, trained: Sequence[PlannedStage]) -> int:
+    """Of the largest stage's checkpoints: weights, two states of the optimizer and the average, each kept twice and once
+    while the next is written."""
+    sizes = [
+        (settings.keep_checkpoints + 1) * (4 if settings.ema_decay > 0 else 3) * 4 * number
+        for planned in trained
+        if planned.trains
+        for settings in [planned.stage.training]
+        for number in [_count(run, planned.trained, planned.clip.height, planned.clip.width).parameters]
+    ]
+    return max(sizes, default=0)
+
+
+def _clip_bytes(run: PlannedRun, planned: PlannedStage) -> int:
+    """A stored clip: its latents in half precision and its compressed first frame."""
+    height, width = run.codec.latent_size(planned.clip.height, planned.clip.width)
+    latents = 2 * planned.clip.frames * run.codec.latent_channels * height * width
+    return math.ceil(latents + FRAME_SHARE * planned.clip.height * planned.clip.width)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{significant(seconds / length, 2)} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _size(amount: float) -> str:
+    return f"{significant(amount / 1e9, 2)} GB" if amount >= 1e8 else f"{amount / 1e6:.0f} MB"
