@@ -16,7 +16,7 @@ from device_runner.results.resampling import RESAMPLES, ratio_interval
 from device_runner.results.runs import ASSUMED_SPREAD as SPREAD
 from device_runner.results.runs import IfRunsVary, between_runs, widened
 from device_runner.results.significance import mann_whitney_p, too_few
-from device_runner.results.wording import bundle_title
+from device_runner.results.wording import bundle_title, protocol_title
 
 THRESHOLD = 0.05
 """Relative change that counts; MLPerf calls a measurement repeatable if it repeats within 5 %."""
@@ -39,6 +39,9 @@ class Pair:
     program: str
     device: str
     device_b: str
+    protocol: str
+    """Protocol's title; the two may differ in their names and time limits only."""
+    protocol_b: str
     figure: str
     a_ms: float
     b_ms: float
@@ -196,6 +199,8 @@ def _compare(runs_a: list[Measured], runs_b: list[Measured], threshold: float, a
         program=a["program"],
         device=a["device"]["name"],
         device_b=b["device"]["name"],
+        protocol=protocol_title(a["protocol"]),
+        protocol_b=protocol_title(b["protocol"]),
         figure=figure,
         a_ms=a_ms,
         b_ms=b_ms,

@@ -2,100 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from device_runner.results.terminal import cell, new_table, print_line
+from device_runner.results.naming import Named, numbered, remarks_by_text
+from device_runner.results.overview import groups_of
+from device_runner.results.terminal import cell, new_table, print_line, print_sections
 from device_runner.results.wording import (
     EMULATED,
     NOTHING,
+    bundle_title,
     clip_title,
-    device_title,
-    measurement_title,
     mebibytes,
     milliseconds,
     percent,
-    protocol_title,
     sustained_title,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 MARK = "!"
 """Mark in the last column for warnings, which are listed below the table."""
-READABLE_WIDTH = 80
-"""Width below which every name is folded, so that no number is cut."""
-_Group = tuple[str, str, str, str | None]
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
     """Print one row per measurement, clips with the sum of their programs, then warnings, notes and failures."""
-    groups: dict[_Group, list[Mapping[str, Any]]] = {}
-    for measurement in report["measurements"]:
-        groups.setdefault(_group(measurement), []).append(measurement)
-    for (device, protocol, runner, figure), measurements in groups.items():
-        print_line(console, f"{device}", "bold")
-        print_line(console, f"{protocol}, runner {runner}", "dim")
-        wide = console.width >= READABLE_WIDTH
-        console.print(_emulated_table(measurements) if figure is None else _table(measurements, figure, wide))
+    measurements = report["measurements"]
+    marks = numbered(bundle_title(each["bundle"]) for each in measurements)
+    for group in groups_of(measurements):
+        print_line(console, group.device, "bold")
+        print_line(console, group.protocol, "dim")
+        sections: dict[Sequence[str], list[list[Text]]] = {}
+        for each in (measurements[index] for index in group.indices):
+            title = bundle_title(each["bundle"])
+            row = _row(each, group.figure) if group.figure else [cell(each["program"]), cell(EMULATED, "yellow")]
+            sections.setdefault((f"{marks[title]} {title}".lstrip(),), []).append(row)
+        print_sections(console, _heads(group.figure), sections, words_last=group.figure is None)
         console.print()
     for clip in report["clips"]:
         print_line(console, clip_title(clip), "bold")
         console.print(_clip_table(clip))
         console.print()
-    for measurement in report["measurements"]:
-        _print_remarks(measurement, console)
+    _print_remarks(measurements, console)
     for failure in report["failures"]:
         what = f"{failure['program']} of {failure['bundle']}" if failure["program"] else failure["bundle"]
         print_line(console, f"failed: {what} on {failure['device']}: {failure['error']}", "bold red")
 
 
-def _group(measurement: Mapping[str, Any]) -> _Group:
-    """The key of a table: its rows' figures may be compared."""
-    figure = measurement["figure"]
-    return (
-        device_title(measurement["device"]),
-        protocol_title(measurement["protocol"]),
-        measurement["runner"]["name"],
-        figure["name"] if figure else None,
-    )
+def _heads(figure: str | None) -> Sequence[str]:
+    """The heads of the columns; the main figure comes first, since it represents the measurement."""
+    if figure is None:
+        return ("program", "result")
+    others = (f"{other}\nms" for other in _others(figure))
+    return ("program", f"{figure}\nms", *others, "CV\n%", "load\nms", "peak\nMiB", "")
 
 
-def _table(measurements: list[Mapping[str, Any]], figure: str, wide: bool) -> Table:
-    table = new_table()
-    for name in ("bundle", "precision", "program"):
-        table.add_column(name, overflow="fold", no_wrap=wide and name != "bundle")
-    others = [name for name in ("p50", "p90") if name != figure]
-    # The main figure comes first, since it represents the measurement.
-    for name in (f"{figure}\nms", *(f"{other}\nms" for other in others), "CV\n%", "load\nms", "peak\nMiB", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in measurements:
-        summary = each["summary"]
-        table.add_row(
-            *(cell(text) for text in _names(each)),
-            cell(milliseconds(each["figure"]["ms"]), "bold"),
-            *(cell(milliseconds(summary.get(name))) for name in others),
-            cell(NOTHING if summary.get("cv") is None else f"{100 * summary['cv']:.1f}"),
-            cell(milliseconds(each["load_ms"])),
-            cell(mebibytes(each["memory"].get("peak_rss_bytes"))),
-            cell(MARK if each["warnings"] else "", "bold yellow"),
-        )
-    return table
+def _others(figure: str) -> list[str]:
+    return [name for name in ("p50", "p90") if name != figure]
 
 
-def _emulated_table(measurements: list[Mapping[str, Any]]) -> Table:
-    table = new_table()
-    for name in ("bundle", "precision", "program", "result"):
-        table.add_column(name, overflow="fold")
-    for each in measurements:
-        table.add_row(*(cell(text) for text in _names(each)), cell(EMULATED, "yellow"))
-    return table
-
-
-def _names(measurement: Mapping[str, Any]) -> tuple[str, str, str]:
-    return measurement["bundle"]["name"], measurement["bundle"]["precision"], measurement["program"]
+def _row(measurement: Mapping[str, Any], figure: str) -> list[Text]:
+    summary = measurement["summary"]
+    return [
+        cell(measurement["program"]),
+        cell(milliseconds(measurement["figure"]["ms"]), "bold"),
+        *(cell(milliseconds(summary.get(name))) for name in _others(figure)),
+        cell(NOTHING if summary.get("cv") is None else f"{100 * summary['cv']:.1f}"),
+        cell(milliseconds(measurement["load_ms"])),
+        cell(mebibytes(measurement["memory"].get("peak_rss_bytes"))),
+        cell(MARK if measurement["warnings"] else "", "bold yellow"),
+    ]
 
 
 def _clip_table(clip: Mapping[str, Any]) -> Table:
@@ -118,11 +97,15 @@ def _clip_table(clip: Mapping[str, Any]) -> Table:
     return table
 
 
-def _print_remarks(measurement: Mapping[str, Any], console: Console) -> None:
-    what = f"{measurement_title(measurement)} on {measurement['device']['name']}"
-    if measurement.get("sustained"):
-        print_line(console, f"{what}: {sustained_title(measurement['sustained'])}", "")
-    for warning in measurement["warnings"]:
-        print_line(console, f"{MARK} {what}: {warning}", "yellow")
-    for note in measurement["notes"]:
-        print_line(console, f"{what}: {note}", "dim")
+def _print_remarks(measurements: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print what must be known beside the figures: each remark once, with the rows that it is about."""
+    shown = [Named(each["program"], bundle_title(each["bundle"]), each["device"]["name"]) for each in measurements]
+    with_names = list(zip(shown, measurements, strict=True))
+    for style, mark, texts_of in (
+        ("", "", lambda each: [sustained_title(each["sustained"])] if each.get("sustained") else []),
+        ("yellow", f"{MARK} ", lambda each: each["warnings"]),
+        ("dim", "", lambda each: each["notes"]),
+    ):
+        remarks = ((named, text) for named, each in with_names for text in texts_of(each))
+        for text, names in remarks_by_text(remarks, shown).items():
+            print_line(console, f"{mark}{names}{text}", style)

@@ -32,6 +32,11 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """An interval of a ratio, `0.98-1.04`."""
+    return NOTHING if low is None or high is None else f"{low:.2f}-{high:.2f}"
+
+
 def mebibytes(value: float | None) -> str:
     return NOTHING if value is None else significant(value / 2**20)
 

@@ -41,24 +41,25 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> 
 
 def test_the_rows_say_what_was_measured() -> None:
     lines = printed(full(), 120).splitlines()
-    row = next(line for line in lines if line.startswith("tiny"))
-    assert row.split() == ["tiny", "int8-dynamic", "unet", "15.0", "20.0", "34.2", "120", "412"]
+    row = next(line for line in lines if line.startswith("unet"))
+    assert row.split() == ["unet", "15.0", "20.0", "34.2", "120", "412"]
+    assert "(1) tiny (executorch-xnnpack, int8-dynamic)" in lines
     assert "adb:R58M123 (Pixel 8 Pro, Tensor G3)" in lines
     assert "protocol quick, 2 threads, runner qnn" in lines
-    assert next(line for line in lines if "31.0" in line).split()[3:7] == ["31.0", "–", "–", "–"]
-    assert "host: averages only" in "\n".join(lines)
+    assert next(line for line in lines if "31.0" in line).split()[1:5] == ["31.0", "–", "–", "–"]
+    assert "unet (1) on host: averages only" in lines
 
 
 def test_the_figure_comes_first() -> None:
     samples = [float(value) for value in range(1, 102)]
     text = printed(reports.report(reports.measurement(samples, protocol="mlperf-single-stream")))
-    assert next(line for line in text.splitlines() if line.startswith("tiny")).split()[3:5] == ["91.0", "51.0"]
+    assert next(line for line in text.splitlines() if line.startswith("unet")).split()[1:3] == ["91.0", "51.0"]
 
 
 def test_emulated_rows_have_no_latency() -> None:
     text = printed(reports.report(reports.measurement(device=reports.EMULATED)))
-    row = next(line for line in text.splitlines() if line.startswith("tiny"))
-    assert row.split()[3:] == "emulated: outputs right, no latency".split()
+    row = next(line for line in text.splitlines() if line.startswith("unet"))
+    assert row.split()[1:] == "emulated: outputs right, no latency".split()
     assert "load" not in text and "ms" not in text
 
 
@@ -69,15 +70,52 @@ def test_clips_warnings_and_failures_are_listed() -> None:
     assert "tiny (executorch-xnnpack, fp32) on adb:R58M123: 14 frames at 7 fps, sum of p50" in text
     assert "sum of p50 " in text
     assert "throttled after 127 s" in text
-    assert "! unet of tiny (executorch-xnnpack, int8-dynamic) on adb:R58M123: throttled: the last minute" in text
+    assert "unet (1) on adb:R58M123: throttled: the last minute" in text
     assert "failed: unet of tiny on adb:R58M123: adb:R58M123: the device is offline" in text
     assert "failed: tiny on adb:R58M123: no such program" in text
 
 
 def test_rows_with_warnings_are_marked() -> None:
-    report = reports.report(reports.measurement(warnings=["noisy"]), reports.measurement(bundle="quiet"))
-    rows = {line.split()[0]: line.split()[-1] for line in printed(report).splitlines() if "unet" in line.split()}
-    assert (rows["tiny"], rows["quiet"]) == ("!", "412")
+    report = reports.report(reports.measurement(warnings=["noisy"]), reports.measurement(program="decoder"))
+    rows = {line.split()[0]: line.split()[-1] for line in printed(report).splitlines() if " 412 " in line}
+    assert rows == {"unet": "!", "decoder": "412"}
+
+
+def long_names(warnings: list[str]) -> dict[str, Any]:
+    """Two bundles of three programs on two devices; the second bundle on the second device has warnings."""
+    other = {**reports.PHONE, "name": "adb:28041FDH200ABC", "model": "Galaxy S24 Ultra", "soc": "Snapdragon 8 Gen 3"}
+    return reports.report(
+        *(
+            reports.measurement(
+                [1234.5] * 20,
+                bundle="mobilevd-smoke-funnels-pruned-64x64",
+                precision=precision,
+                program=program,
+                device=device,
+                warnings=warnings if device is other and precision != "fp32" else [],
+            )
+            for device in (reports.PHONE, other)
+            for precision in ("fp32", "int8-static-per-channel")
+            for program in ("image_encoder", "unet", "vae_decoder")
+        )
+    )
+
+
+def test_a_row_is_one_line_however_long_its_bundles_name() -> None:
+    lines = [line.rstrip() for line in printed(long_names([])).splitlines()]
+    rows = [line.split() for line in lines if "1234" in line]
+    assert len(rows) == 12 and all(row[1:] == ["1234", "1234", "0.0", "120", "412"] for row in rows)
+    assert len(lines) == 2 * (2 + 3 + 1 + 3 + 2 + 3 + 1)  # heads and names of a device, rows below each bundle's name
+
+
+def test_a_remark_is_told_once_with_the_rows_that_it_is_about() -> None:
+    text = printed(long_names(["busy: 6 on 9 cores"]), 120)
+    assert text.count("busy") == 1 and "! all (2) on adb:28041FDH200ABC: busy: 6 on 9 cores" in text
+    report = reports.report(*(reports.measurement(program=name, notes=["n"]) for name in ("a", "b", "c")))
+    assert "all: n" in printed(report).splitlines()
+    report["measurements"][2]["notes"] = []
+    assert "a, b: n" in printed(report).splitlines()
+    assert "n" in printed(reports.report(report["measurements"][0])).splitlines()
 
 
 def test_a_clip_of_unknown_length_is_told_without_it() -> None:
