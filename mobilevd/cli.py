@@ -179,25 +179,31 @@ def run(
             help="Print the resolved configuration and the plan, check every stage's sizes, and do nothing.",
         ),
     ] = False,
+    from_stage: Annotated[
+        str | None,
+        typer.Option("--from", help="Make this stage and those after it anew; the earlier ones stay.", metavar="STAGE"),
+    ] = None,
     trusted: Trusted = None,
 ) -> None:
     """Run everything: all stages, export, measurement and the table.
 
     The same command resumes a run that was interrupted.
     """
-    from mobilevd.config import load_config
+    from mobilevd.config import find_stage, load_config
 
     resolved = load_config(config, overrides or [])
+    if from_stage is not None:
+        find_stage(resolved, from_stage)
     if dry_run:
         from mobilevd.commands.dry_run import dry_run_command
 
-        dry_run_command(resolved, trusted)
+        dry_run_command(resolved, trusted, from_stage)
         return
     _check_quickly(resolved)
     from mobilevd.pipeline import run as run_pipeline
     from mobilevd.terminal import TerminalConsole
 
-    run_pipeline(resolved, TerminalConsole(), trusted)
+    run_pipeline(resolved, TerminalConsole(), trusted, from_stage)
 
 
 @app.command()

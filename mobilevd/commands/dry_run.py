@@ -10,13 +10,14 @@ from mobilevd.errors import UserError
 from mobilevd.quick_checks import quick_problems
 
 
-def dry_run_command(config: RunConfig, trusted: str | None = None) -> None:
+def dry_run_command(config: RunConfig, trusted: str | None = None, from_stage: str | None = None) -> None:
     """Print the configuration and the plan, and check what `run` checks before it writes anything.
 
     The plan of memory and work needs the models' configs alone, and is printed even where a run would be refused.
 
     Args:
         trusted: SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
+        from_stage: a stage that would be made anew with those after it.
 
     Raises UserError with a line for each problem.
     """
@@ -31,9 +32,15 @@ def dry_run_command(config: RunConfig, trusted: str | None = None) -> None:
         raise UserError("\n".join(problems))
     from mobilevd.pipeline.checks import check_run  # only here: PyTorch takes seconds to import
     from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
+    from mobilevd.pipeline.make_anew import check_removable, entries_from
     from training.plan.machine import launched_processes
 
     checked = check_run(config, trusted)
+    if from_stage is not None:
+        anew = entries_from(checked.entries, from_stage)
+        check_removable(anew)
+        there = [str(entry.folder) for entry in anew if entry.folder.exists()]
+        typer.echo(f"# made anew: {', '.join(there) or 'nothing that is there'}")
     estimate = estimate_run(config, checked.entries, launched_processes())
     check_disk(config, estimate)
     typer.echo(f"# {describe_estimate(estimate)}, on this machine")

@@ -35,7 +35,7 @@ from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.reference import summarize_reference
 from mobilevd.pipeline.row_features import write_features
 from mobilevd.pipeline.rows import Entry
-from mobilevd.pipeline.shown_clips import write_shown
+from mobilevd.pipeline.shown_clips import clear_shown, write_shown
 from mobilevd.pixels import resize_frames
 from mobilevd.report.clip_files import GENERATED, REAL
 from training.data.clips import Clip
@@ -196,6 +196,7 @@ class Evaluator:
 
     def _write(self, entry: Entry, judged: JudgedClips) -> None:
         write_features(entry.folder, judged.kept)
+        clear_shown(entry.folder)
         write_shown(entry.folder, GENERATED, judged.shown, self.config.data.fps)
         if entry.previous is None:  # the real clips are the same for all rows: once, at the base's size
             write_shown(entry.folder, REAL, judged.real, self.config.data.fps)

@@ -32,6 +32,7 @@ from mobilevd.pipeline.evaluate import Evaluator
 from mobilevd.pipeline.export_and_measure import BUNDLE, HOST, export_entry, measure_entry
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
 from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
+from mobilevd.pipeline.make_anew import check_removable, entries_from, remove_rows
 from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_features import features_are
@@ -49,20 +50,27 @@ INHERITED = ("host_ms", "host_ms_doubts", "device_ms", "device_ms_doubts", "unav
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
 
-def run(config: RunConfig, console: Console, trusted: str | None = None) -> dict[str, Any]:
+def run(
+    config: RunConfig, console: Console, trusted: str | None = None, from_stage: str | None = None
+) -> dict[str, Any]:
     """Do all that is not done yet and print the table; return the content of results.json.
 
-    `trusted` is the SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
+    Args:
+        trusted: SHA-256 of a TorchScript file that may be loaded (`eval.networks.i3d_torchscript`).
+        from_stage: a stage that is made anew with those after it, whatever there is of them.
     """
     started = time.perf_counter()
     processes, display = _begin(console)
     checked = check_run(config, trusted)
     entries, codec = checked.entries, checked.codec.to(processes.device)
-    done = _finished_results(config, entries)
+    anew = entries_from(entries, from_stage) if from_stage else []
+    check_removable(anew)
+    done = None if anew else _finished_results(config, entries)
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
-        display.line(from_first(processes, partial(_estimated, config, entries, processes.num_processes)))
         with hold_run_folder(config.output, processes):
+            from_first(processes, partial(remove_rows, anew))
+            display.line(from_first(processes, partial(_estimated, config, entries, processes.num_processes)))
             done = _work(config, entries, codec, display, processes, trusted)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:

@@ -19,11 +19,18 @@ from mobilevd.diffusion.preconditioning import Conditions
 from mobilevd.pipeline.data import RunClips, spread
 from mobilevd.pipeline.held_out import read_first_frame
 from mobilevd.pipeline.rows import Entry
-from mobilevd.report.clip_files import PROGRAM, clip_file, shown_files
+from mobilevd.report.clip_files import GENERATED, PROGRAM, REAL, clip_file, shown_files
 from training.data.video import write_video
 
 SHOWN_WIDTH = 256
 """Pixels that a smaller clip is enlarged to, by whole factors: video halves the resolution of colours."""
+
+
+def clear_shown(folder: Path) -> None:
+    """Remove the clips of an earlier evaluation from the folder of a row, those of its program too."""
+    for kind in (GENERATED, REAL, PROGRAM):
+        for file in shown_files(folder, kind):
+            file.unlink()
 
 
 def write_shown(folder: Path, kind: str, clips: np.ndarray, fps: float) -> None:

@@ -57,7 +57,7 @@ def invoke(*arguments: str):
 def test_run_hands_the_checked_config_on(config: str, calls: list[Any]) -> None:
     result = invoke("run", config, "training.steps=5", "stages.low.training.steps=6")
     assert result.exit_code == 0, result.output
-    ((name, resolved, console, _),) = calls
+    ((name, resolved, console, *_),) = calls
     assert name == "run" and hasattr(console, "print")
     assert [stage.training.steps for stage in resolved.stages] == [5, 6]
 
@@ -120,7 +120,7 @@ INTERRUPTED = """
 import sys, time
 from types import ModuleType
 module = ModuleType("mobilevd.pipeline")
-def run(config, console, trusted):
+def run(config, console, trusted, from_stage):
     print("running", flush=True)
     time.sleep(60)
 module.run = run

@@ -190,6 +190,66 @@ def test_every_row_leaves_a_video_a_sheet_and_a_model(finished: tuple[RunConfig,
     assert results["rows"][-1]["parameters"] == sum(p.numel() for p in unet.parameters())
 
 
+def test_the_page_shows_every_row_and_the_exported_program(finished: tuple[RunConfig, dict, str]) -> None:
+    made, results, text = finished
+    assert f"report: {made.output / 'report.html'}" in text
+    page = (made.output / "report.html").read_text()
+    assert page.count("data:video/mp4") == 2 * (1 + 5 + 1)  # two clips: real, five rows, the last one's program
+    model, program = (made.output / "03-compressed" / "clips" / f"{kind}-1.mp4" for kind in ("generated", "program"))
+    frames = []
+    for file in (model, program):
+        with av.open(str(file)) as video:
+            frames.append(np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]))
+    assert np.abs(frames[0].astype(int) - frames[1]).mean() < 1  # the program makes the model's clip
+
+
+def copied(finished: tuple[RunConfig, dict, str], base: Path, folder: Path) -> RunConfig:
+    """The finished run in a folder of its own."""
+    shutil.copytree(finished[0].output, folder / "run")
+    return config(base, folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".npz", ".pte", ".mp4")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_stage_and_what_follows_are_made_anew(
+    finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = copied(finished, base, tmp_path)
+    before = contents(made.output)
+    times = {place: place.stat().st_ino for place in made.output.glob("*/model/config.json")}
+
+    def killed(place: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mobilevd.pipeline.make_anew.shutil.rmtree", killed)
+        pipeline.run(made, Console(quiet=True), None, "projection")
+    # killed at the first folder: the last stage is gone, and none that was made from another one is there
+    assert not (made.output / "03-compressed").exists() and (made.output / "02-projection" / "model").is_dir()
+    results = pipeline.run(made, Console(quiet=True), None, "projection")
+    assert contents(made.output) == before
+    assert [row["distance"] for row in results["rows"]] == [row["distance"] for row in finished[1]["rows"]]
+    kept = {place.parent.parent.name: place.stat().st_ino == inode for place, inode in times.items()}
+    assert kept == {"01-small": True, "02-projection": False, "03-compressed": False}
+    assert not [path for path in made.output.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_what_a_run_did_not_write_is_not_removed(
+    finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path
+) -> None:
+    made = copied(finished, base, tmp_path)
+    (made.output / "03-compressed" / "notes.txt").write_text("mine")
+    before = contents(made.output)
+    with pytest.raises(UserError, match=r"03-compressed: is not replaced, because it holds .*notes\.txt"):
+        pipeline.run(made, Console(quiet=True), None, "projection")
+    assert contents(made.output) == before
+    with pytest.raises(UserError, match="there is no such stage; the stages are small, projection, compressed"):
+        pipeline.run(made, Console(quiet=True), None, "smal")
+
+
 def test_the_same_command_again_says_that_all_is_done(finished: tuple[RunConfig, dict, str]) -> None:
     made, results, _ = finished
     before = {p: p.stat().st_mtime_ns for p in made.output.rglob("*") if p.is_file()}
