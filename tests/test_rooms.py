@@ -22,7 +22,7 @@ ROOF = (
     "mobilevd.commands",
     "mobilevd.pipeline",
     "mobilevd.report",
-    "mobilevd.checks",
+    "mobilevd.quick_checks",
 )
 MAY_IMPORT = {
     "mobilevd": ("mobilevd",),

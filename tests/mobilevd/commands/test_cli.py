@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 import mobilevd.cli
 from device_runner.errors import RunnerError
-from mobilevd.commands.doctor import examine
 from mobilevd.errors import UserError
 from tests.source import ROOT
 
@@ -243,34 +242,3 @@ def test_bench_of_no_bundle(tmp_path: Path) -> None:
 def test_evaluate_without_videos(tmp_path: Path) -> None:
     result = invoke("evaluate", "--generated", str(tmp_path), "--reference", str(tmp_path))
     assert result.exit_code == 2 and "no video file in it" in result.stderr
-
-
-def test_doctor_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilevd.commands.doctor.PACKAGES", ("pytest", "no-such-package"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", None)  # as if it did not import
-
-    def no_compiler() -> str:
-        raise RunnerError("no C++ compiler to build the runner with")
-
-    def no_adb() -> str:
-        raise RunnerError("no adb program is found")
-
-    findings = {finding.name: finding for finding in examine(no_compiler, no_adb, tmp_path)}
-    assert findings["pytest"].usable and findings["pytest"].found == pytest.__version__
-    assert findings["no-such-package"].usable is False and "not installed" in findings["no-such-package"].found
-    assert findings["C++ compiler"].usable is False and "no C++ compiler" in findings["C++ compiler"].found
-    assert findings["adb"].usable is None and "no phones from here" in findings["adb"].found
-    assert "torch does not import" in findings["GPU"].found
-    found = {finding.name: finding for finding in examine(lambda: "g++ 12", lambda: "adb 36", tmp_path)}
-    assert found["adb"].found == "adb 36" and found["C++ compiler"].usable
-
-
-def test_doctor_tells_a_package_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobilevd.commands.doctor.PACKAGES", ("pytest",))
-    monkeypatch.setattr("mobilevd.commands.doctor.IMPORTED", {"pytest": "broken_for_doctor"})
-    (tmp_path / "broken_for_doctor.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    finding = next(finding for finding in examine(lambda: "g++", lambda: "adb", tmp_path) if finding.name == "pytest")
-    assert finding.usable is False and "operator torchvision::nms does not exist" in finding.found
