@@ -198,12 +198,18 @@ def run(
         from mobilevd.commands.dry_run import dry_run_command
 
         dry_run_command(resolved, trusted, from_stage)
+        from mobilevd.commands.next_step import after_preparing, tell_next
+
+        tell_next(after_preparing(config, overrides, from_stage))
         return
     _check_quickly(resolved)
     from mobilevd.pipeline import run as run_pipeline
     from mobilevd.terminal import TerminalConsole
 
     run_pipeline(resolved, TerminalConsole(), trusted, from_stage)
+    from mobilevd.commands.next_step import after_run, tell_next
+
+    tell_next(after_run(resolved))
 
 
 @app.command()
@@ -221,6 +227,9 @@ def train(
     from mobilevd.pipeline import train_stage
 
     train_stage(resolved, stage)
+    from mobilevd.commands.next_step import after_preparing, tell_next
+
+    tell_next(after_preparing(config, overrides))
 
 
 @app.command()
@@ -233,6 +242,9 @@ def cache(config: Config, overrides: Overrides = None) -> None:
     from mobilevd.pipeline import cache as cache_latents
 
     cache_latents(resolved)
+    from mobilevd.commands.next_step import after_preparing, tell_next
+
+    tell_next(after_preparing(config, overrides))
 
 
 @app.command()
@@ -320,7 +332,7 @@ def export(
     _check_early(model)
     from mobilevd.commands.export import export_command
 
-    export_command(
+    manifests = export_command(
         model,
         out,
         targets=target or ["executorch-xnnpack"],
@@ -343,6 +355,9 @@ def export(
         max_size_mb=max_size_mb,
         allow_low_parity=allow_low_parity,
     )
+    from mobilevd.commands.next_step import after_export, tell_next
+
+    tell_next(after_export(out, manifests))
 
 
 @app.command()
@@ -361,7 +376,10 @@ def ladder(
     """Export a stage in every precision, and compare size, parity, distance and host latency."""
     from mobilevd.commands.ladder import TARGETS, measure_ladder
 
-    measure_ladder(run_folder, stage, target or TARGETS, trusted=trusted)
+    measured = measure_ladder(run_folder, stage, target or TARGETS, trusted=trusted)
+    from mobilevd.commands.next_step import after_ladder, tell_next
+
+    tell_next(after_ladder(run_folder, measured["stage"]))
 
 
 @app.command()
@@ -469,6 +487,9 @@ def bench(
     code = bench_bundles(bundle, devices, chosen, program or [], runner, method, adb, profile, files)
     if code:
         raise typer.Exit(code)
+    from mobilevd.commands.next_step import after_bench, tell_next
+
+    tell_next(after_bench(json))
 
 
 @app.command(cls=WithLists)
@@ -502,7 +523,11 @@ def compare(
         if before or after or len(files) != 2:
             raise UserError("compare takes two results, A.json B.json, or --baseline A... and --candidate B...")
         before, after = files[:1], files[1:]
-    if code := compare_files(before, after, threshold, different_devices, json):
+    code = compare_files(before, after, threshold, different_devices, json)
+    from mobilevd.commands.next_step import after_compare, tell_next
+
+    tell_next(after_compare(code))
+    if code:
         raise typer.Exit(code)
 
 
@@ -548,6 +573,10 @@ def build_runner(
     from mobilevd.commands.build_runner import build_phone_runner
 
     build_phone_runner(abi, executorch, ndk, vulkan=vulkan, glibc=glibc, wheel=wheel, dry_run=dry_run)
+    if not dry_run:
+        from mobilevd.commands.next_step import after_build_runner, tell_next
+
+        tell_next(after_build_runner(abi, glibc))
 
 
 @app.command()
@@ -723,6 +752,9 @@ def generate(
         frames_per_chunk=frames_per_chunk,
         seed=seed,
     )
+    from mobilevd.commands.next_step import after_generate, tell_next
+
+    tell_next(after_generate(model, bundle))
 
 
 @app.command()
@@ -746,6 +778,9 @@ def doctor() -> None:
 
     if not doctor_command(TerminalConsole()):
         raise typer.Exit(1)
+    from mobilevd.commands.next_step import after_doctor, tell_next
+
+    tell_next(after_doctor())
 
 
 def main() -> None:
