@@ -10,6 +10,9 @@ from rich.segment import Segment
 
 from mobilevd.plain_text import visible
 
+LOG_EVERY_S = 30.0
+"""Seconds between the lines that replace a bar where there is no terminal."""
+
 
 class TerminalConsole(Console):
     """rich's console, on which all text is `visible`, wherever it stands: in tables, lines or titles."""

@@ -17,6 +17,15 @@ OUT = "{out}"
 """Placeholder in a step's command and environment for the step's own folder on the device, empty when it starts."""
 
 
+Told = Callable[[str, int], tuple[str, float | None]]
+"""From a step's name and the number of lines that it has printed: the text for `Progress`, and the finished share."""
+
+
+def by_lines(step: str, lines: int) -> tuple[str, float | None]:
+    """What can be told of a step whose lines have no known meaning."""
+    return f"running {step} ({lines} lines)", None
+
+
 @dataclass(frozen=True)
 class Step:
     """One command of a job."""
@@ -53,6 +62,8 @@ class Job:
     """Interval at which the device records its state while the steps run; None for not at all."""
     output_bytes: int = 0
     """Size that the steps will write, for the check of free space."""
+    told: Told = field(default=by_lines, compare=False)
+    """How a device tells the progress of the steps; it changes nothing of what is run."""
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,15 @@ def _in_parallel(
 
 
 def _measure_on(device: Device, work: Work, progress: Progress, into: _Gathered) -> None:
-    for bundle in work.bundles:
+    names = [list(dict.fromkeys(work.programs or bundle.programs)) for bundle in work.bundles]
+    total, number = sum(map(len, names)), 0
+    for bundle, of_bundle in zip(work.bundles, names, strict=True):
         done: list[Measurement] = []
         try:
-            for name in dict.fromkeys(work.programs or bundle.programs):
-                if not _measure_one(device, work, bundle, name, progress, into, done):
+            for name in of_bundle:
+                number += 1
+                what = f"{bundle.name}/{name} ({number} of {total})"
+                if not _measure_one(device, work, bundle, name, what, progress, into, done):
                     return
         finally:
             into.measurements += done
@@ -148,17 +152,18 @@ def _measure_one(
     work: Work,
     bundle: Bundle,
     name: str,
+    what: str,
     progress: Progress,
     into: _Gathered,
     done: list[Measurement],
 ) -> bool:
-    """Measure one program of one bundle; return whether the device can still be used."""
+    """Measure one program of one bundle, called `what` in progress; return whether the device can still be used."""
     program = bundle.program(name)
     if work.method is not None:
         program = replace(program, method=work.method)
 
     def tell(text: str, share: float | None) -> None:
-        progress(f"{bundle.name}/{name}: {text}", share)
+        progress(f"{what}: {text}", share)
 
     try:
         done.append(measure_program(bundle, program, device, work.protocol, work.runner, progress=tell))

@@ -8,10 +8,13 @@ from typing import Any
 
 from device_runner.devices.job import Progress
 from device_runner.errors import RunnerError
+from device_runner.measure.run_progress import duration
 from device_runner.protocol.protocol import Protocol
 
 # android.os.PowerManager.THERMAL_STATUS_*
 THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+LEAST_COOLED_C = 0.3
+"""Fall of the battery's temperature that is worth an estimate: phones tell it in tenths of a degree."""
 POLL_S = 10.0
 """Interval between looks: a battery cools by some tenths of a degree a minute, and every look wakes the phone."""
 
@@ -51,8 +54,21 @@ def wait_until_cool(
                 f"too warm to be measured: {reason} after {waited_s:.0f} s; let it cool (unplug the charger, take off "
                 "the case, out of the sun), or allow more with --gate-timeout or --max-battery"
             )
-        progress(f"waiting until the device is cool: {reason}", None)
+        progress(f"waiting until the device is cool: {reason}; {_how_long(waited_s, first, battery_c, protocol)}", None)
         sleep(min(POLL_S, left_s))
+
+
+def _how_long(waited_s: float, first: float | None, battery_c: float | None, protocol: Protocol) -> str:
+    """How long it has been waited for, and how much longer it takes if the battery cools on as fast as so far.
+
+    It cools ever more slowly, so the estimate is a lower limit.
+    """
+    so_far = f"for {duration(waited_s)} so far, " if waited_s >= 1 else ""
+    text = f"{so_far}for {duration(protocol.gate_timeout_s)} at most"
+    limit = protocol.max_battery_c
+    if first is None or battery_c is None or limit is None or battery_c <= limit or first - battery_c < LEAST_COOLED_C:
+        return text
+    return f"{text}, at least {duration(waited_s * (battery_c - limit) / (first - battery_c))} more at this rate"
 
 
 def _from(first: float | None) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 
 from device_runner.bundle.hashes import sha256_once
 from device_runner.bundle.read import Bundle, BundleProgram, program_files
-from device_runner.devices.job import Job, Step
+from device_runner.devices.job import Job, Step, by_lines
 from device_runner.errors import RunnerError
+from device_runner.measure.run_progress import RunProgress
 from device_runner.protocol.protocol import Protocol
-from device_runner.runners.base import RUNNER, Runner, form_of, input_name, program_name
+from device_runner.runners.base import RUNNER, Runner, form_of, input_name, program_name, tells_runs
 
 
 def make_job(
@@ -56,6 +57,7 @@ def make_job(
         cpu_mask=protocol.cpu_mask,
         sample_state_s=protocol.sample_state_s,
         output_bytes=sum(tensor.size_bytes for tensor in program.outputs),
+        told=RunProgress(protocol) if tells_runs(runner) else by_lines,
     )
 
 

@@ -108,6 +108,11 @@ def form_of(runner: Runner) -> str | None:
     return getattr(runner, "form", None)
 
 
+def tells_runs(runner: Runner) -> bool:
+    """Whether a runner prints a line as soon as it has loaded the program, and one after each run."""
+    return getattr(runner, "prints_events", False)
+
+
 def check_target(runner: Runner, bundle: Bundle) -> str | None:
     """The reason why the runner cannot run the bundle, in one line; None if it can."""
     if bundle.target in runner.targets:

@@ -26,6 +26,7 @@ class CoremlRunner:
     """The runner on coremltools' benchmarker; `udid` names a connected iPhone, None is the Mac itself."""
 
     name = "coreml"
+    prints_events = True
     targets = frozenset({"coreml"})
 
     def __init__(self, platform: Platform, udid: str | None = None, compute_units: str = COMPUTE_UNITS[0]) -> None:

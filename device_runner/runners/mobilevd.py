@@ -25,6 +25,7 @@ class MobilevdRunner:
     """Our runner in one of its forms."""
 
     name = "mobilevd"
+    prints_events = True
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mobilevd.terminal import LOG_EVERY_S
 from training.observe.line import describe_report, describe_validation
 from training.observe.report import Report, ShownClips
 
-LOG_EVERY_S = 30  # seconds between the lines that replace a bar where there is no terminal
 BAR_COLUMNS = 80  # of a terminal, that a bar takes without its note
 
 

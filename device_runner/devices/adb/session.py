@@ -175,7 +175,7 @@ class Session:
                     f"{what}: the run was ended on the device from outside: short of memory or storage{space}, or the "
                     "maker's power saving"
                 )
-            self.progress(f"running {look.step} ({look.lines} lines)" if look.step else "running", None)
+            self.progress(*(self.job.told(look.step, look.lines) if look.step else ("running", None)))
 
     def _collect(self, note: dict[str, Any], after: dict[str, Any], transfer: dict[str, Any]) -> RawJob:
         run = self.run_folder

@@ -97,6 +97,20 @@ def test_a_clip_is_the_sum_of_its_programs(runner: Path, whole_path: Bundle, tmp
     assert read_report(tmp_path / "report.json")["clips"] == report["clips"]
 
 
+def test_progress_says_which_program_of_how_many(runner: Path, whole_path: Bundle) -> None:
+    told: list[str] = []
+    progress = lambda device: lambda text, share: told.append(f"{device} {text}")  # noqa: E731
+    bench(work(runner, whole_path, whole_path, programs=("unet", "decoder")), [HostDevice()], progress)
+    beginnings = list(dict.fromkeys(text.partition(": ")[0] for text in told))
+    assert beginnings == [
+        "host small/unet (1 of 4)",
+        "host small/decoder (2 of 4)",
+        "host small/unet (3 of 4)",
+        "host small/decoder (4 of 4)",
+    ]
+    assert "host small/unet (1 of 4): loading the program" in told
+
+
 def test_a_part_of_the_path_is_no_clip(runner: Path, whole_path: Bundle) -> None:
     report = bench(work(runner, whole_path, programs=("unet",)), [HostDevice()]).report
     assert [each["program"] for each in report["measurements"]] == ["unet"] and report["clips"] == []

@@ -49,7 +49,11 @@ def test_it_waits_until_the_battery_has_cooled() -> None:
     device = Device(cooling(39.0, 0.5))
     assert device.wait() == "waited 240 s until the device was cool (battery 39.0 -> 37.0 C)"
     assert device.now_s == 240, "0.5 C a minute from 39 to 37 C"
-    assert device.said[0] == "waiting until the device is cool: the battery has 39.0 C, at most 37 C is wanted"
+    waiting = "waiting until the device is cool: the battery has"
+    assert device.said[0] == f"{waiting} 39.0 C, at most 37 C is wanted; for 10 min at most"
+    # half of the 2 C in two minutes
+    halfway = f"{waiting} 38.0 C, at most 37 C is wanted; for 2 min so far, for 10 min at most"
+    assert device.said[12] == f"{halfway}, at least 2 min more at this rate"
 
 
 def test_exactly_the_limit_is_cool() -> None:
@@ -60,7 +64,8 @@ def test_exactly_the_limit_is_cool() -> None:
 def test_it_waits_for_the_systems_thermal_status_too() -> None:
     device = Device(cooling(35.0, 0, status_until_s=45))
     assert (device.wait() or "").startswith("waited 50 s")
-    assert device.said[0].endswith("the thermal status is 2 (moderate), 0 is wanted")
+    assert device.said[0].endswith("the thermal status is 2 (moderate), 0 is wanted; for 10 min at most")
+    assert device.said[-1].endswith("0 is wanted; for 40 s so far, for 10 min at most")
 
 
 def test_a_device_that_stays_warm_is_refused_in_one_line() -> None:
