@@ -1,4 +1,4 @@
-"""Contact sheets: clips side by side, frame by frame, to show what moves where."""
+"""Clips side by side, under their names: as a contact sheet, frame by frame, and as a wall that plays."""
 
 from __future__ import annotations
 
@@ -70,3 +70,38 @@ def write_contact_sheet(path: Path | str, rows: Sequence[np.ndarray], labels: Se
     buffer = io.BytesIO()
     contact_sheet(rows, labels, scale).save(buffer, format="PNG", optimize=True)
     atomic_write_bytes(path, buffer.getvalue())
+
+
+def clip_wall(columns: Sequence[tuple[str, np.ndarray]], width: int = 256) -> np.ndarray:
+    """One clip of all clips: a column under each label, in which the clips stand below one another.
+
+    Args:
+        columns: labels with clips, uint8 (N, T, H, W, 3), all of one shape.
+        width: pixels that smaller clips are enlarged to, at least, by a whole factor.
+
+    Returns uint8 (T, caption + N * H', columns * W', 3) with even sides, as video has them; the labels are in a strip above
+    the pictures, not over them. Raises UserError for no clips, and for clips of other shapes.
+    """
+    if not columns or any(clips.shape != columns[0][1].shape for _, clips in columns):
+        raise UserError(f"clip wall: clips of one shape are needed, not {[clips.shape for _, clips in columns]}")
+    for label, clips in columns:
+        check_clips(clips, what=f"clip wall column {label!r}")
+    scale = -(-width // columns[0][1].shape[3])
+    large = [clips.repeat(scale, axis=2).repeat(scale, axis=3) for _, clips in columns]
+    pictures = np.concatenate([np.concatenate(list(clips), axis=1) for clips in large], axis=2)
+    caption = _caption([label for label, _ in columns], large[0].shape[3])
+    wall = np.concatenate([np.broadcast_to(caption, (len(pictures), *caption.shape)), pictures], axis=1)
+    return np.pad(wall, [(0, 0), *((0, side % 2) for side in wall.shape[1:3]), (0, 0)], mode="edge")
+
+
+def _caption(labels: Sequence[str], width: int) -> np.ndarray:
+    """A strip of paper, uint8 (h, columns * width, 3), with the labels in the middle of their columns, wrapped."""
+    font = ImageFont.load_default(size=FONT_SIZE)
+    texts = [_wrap(label, font, width - 2 * GAP) for label in labels]
+    height = 2 * GAP + (FONT_SIZE + GAP) * max(text.count("\n") + 1 for text in texts)
+    strip = Image.new("RGB", (width * len(labels), height + height % 2), PAPER)
+    draw = ImageDraw.Draw(strip)
+    for i, text in enumerate(texts):
+        place = (width * (i + 0.5), GAP)
+        draw.multiline_text(place, text, fill=INK, font=font, spacing=GAP, anchor="ma", align="center")
+    return np.asarray(strip)

@@ -35,9 +35,14 @@ def generate_command(
     width: int | None,
     frames_per_chunk: int | None,
     seed: int,
+    loop: int = 1,
+    boomerang: bool = False,
     console: Console | None = None,
 ) -> None:
     """Animate a picture, write the clip and print what was made; either `model` or `bundle` is given.
+
+    Args:
+        loop, boomerang: see `play_order`.
 
     Raises:
         UserError: both or neither of the two, options that a bundle has fixed, a height without a width or the reverse;
@@ -68,13 +73,27 @@ def generate_command(
         settings |= {"seed": seed, "steps": count, "size": size, "frames_per_chunk": frames_per_chunk}
         frames = generate_frames(unet, codec_folder, image, **settings)
         fps, how = settings.get("fps", 7), f"{count} step(s)"
-    write_video(out, frames, fps)
+    order = play_order(len(frames), loop, boomerang)
+    write_video(out, frames, fps, order)
+    played = f", played as {len(order)} ({len(order) / fps:.1f} s)" if len(order) > len(frames) else ""
     (console or TerminalConsole()).print(
-        f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}",
+        f"{out}: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}, {how}{played}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def play_order(num_frames: int, loop: int = 1, boomerang: bool = False) -> list[int]:
+    """The numbers of the frames as a file shows them.
+
+    Args:
+        loop: how often the clip is played, at least once.
+        boomerang: forwards and then backwards each time. The frames at both turns are shown once, so that the motion does
+            not halt there, nor where a player starts the file again.
+    """
+    once = [*range(num_frames), *(range(num_frames - 2, 0, -1) if boomerang else [])]
+    return once * loop
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from eval.domain import outside_domain, share_outside
 from eval.features import FeatureExtractor
 from eval.protocol import evaluate_summaries, first_frame_fidelities
 from eval.row_distances import RowFeatures, remarks_on, row_distances
-from eval.samples import write_contact_sheet
+from eval.samples import clip_wall, write_contact_sheet
 from eval.summary import ClipSummary, join_summaries, summarize
 from mobilevd.codecs.base import Codec
 from mobilevd.collective import from_first, in_rounds, together
@@ -207,8 +207,5 @@ class Evaluator:
             labels += [f"real {i + 1}", f"{entry.label} {i + 1}"]
         small = rows[0].shape[2] <= SMALL_WIDTH
         write_contact_sheet(entry.folder / "contact_sheet.png", rows, labels, scale=3 if small else 1)
-        pairs = [np.concatenate([theirs, ours], axis=2) for ours, theirs in zip(generated, real, strict=True)]
-        wall = np.concatenate(pairs, axis=1)  # a column of "real | generated" pairs, (T, n*H, 2*W, 3)
-        if small:
-            wall = wall.repeat(2, axis=1).repeat(2, axis=2)  # players show clips of 64 pixels very small
+        wall = clip_wall([("real", real), (entry.label, generated)], SMALL_WIDTH)
         write_video(entry.folder / "samples.mp4", wall, self.config.data.fps)

@@ -1,4 +1,4 @@
-"""Contact sheets: the frames where they belong, and labels that can be read."""
+"""Contact sheets and walls: the frames where they belong, and labels that can be read."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.samples import GAP, PAPER, contact_sheet, write_contact_sheet
+from eval.samples import GAP, PAPER, clip_wall, contact_sheet, write_contact_sheet
 from mobilevd.errors import UserError
 
 
@@ -71,3 +71,31 @@ def test_bad_input() -> None:
         contact_sheet([clips(1)[0], clips(1)[0][:, :8]], ["a", "b"])
     with pytest.raises(UserError, match="row 'a': uint8"):
         contact_sheet([clips(1)[0] / 255], ["a"])
+
+
+def test_a_wall_plays_all_clips_under_their_labels() -> None:
+    real, made = np.stack(clips(2)), np.stack(clips(4)[2:])
+    wall = clip_wall([("real", real), ("+ adversarial finetuning", made)], width=90)
+    height, width = 16 * 4, 24 * 4  # enlarged to 90 pixels at least, by a whole factor
+    caption = wall.shape[1] - 2 * height
+    assert wall.shape == (4, caption + 2 * height, 2 * width, 3) and caption > 0
+    for t in range(4):
+        for column, group in enumerate((real, made)):
+            for row in range(2):
+                assert (caption + row * height, column * width) in find(wall[t], group[row, t], 4)
+    strips = [Image.fromarray(wall[t, :caption]) for t in range(4)]
+    assert all(np.array_equal(np.asarray(strip), np.asarray(strips[0])) for strip in strips)
+    left, right = ink(strips[0], (0, 0, width, caption)), ink(strips[0], (width, 0, 2 * width, caption))
+    assert 50 < left < right  # the longer label, in two lines, and nothing over the edges of its column
+    assert not ink(strips[0], (width, 0, width + GAP, caption)) and not ink(strips[0], (0, 0, GAP, caption))
+    one_line = clip_wall([("real", real), ("base", made)], width=90)
+    assert one_line.shape[1] < wall.shape[1]
+
+
+def test_a_wall_is_of_even_sides_and_of_clips_of_one_shape() -> None:
+    odd = np.stack([np.zeros((3, 15, 23, 3), np.uint8)])
+    assert [side % 2 for side in clip_wall([("a", odd)], width=1).shape[1:3]] == [0, 0]
+    with pytest.raises(UserError, match="clips of one shape"):
+        clip_wall([("a", odd), ("b", odd[:, :2])])
+    with pytest.raises(UserError, match="clips of one shape"):
+        clip_wall([])

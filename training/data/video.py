@@ -191,8 +191,10 @@ def _encoder() -> tuple[str, dict[str, str]]:
     return "mpeg4", {"qscale": "2"}
 
 
-def write_video(path: Path | str, clip: np.ndarray, fps: float) -> Path:
+def write_video(path: Path | str, clip: np.ndarray, fps: float, order: Iterable[int] | None = None) -> Path:
     """Write uint8 (T, H, W, 3) RGB frames as H.264, 4:2:0; the container follows the suffix; atomic.
+
+    `order` holds the numbers of the frames as they are shown, some perhaps several times; None: each once, in their order.
 
     Tagged with the matrix that players assume for its size, BT.601 or BT.709, in limited range.
 
@@ -217,8 +219,8 @@ def write_video(path: Path | str, clip: np.ndarray, fps: float) -> Path:
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.thread_count = 1
                 tag_colours(stream.codec_context, width, height)
-                for pixels in clip:
-                    container.mux(stream.encode(from_rgb(pixels)))
+                for i in range(len(clip)) if order is None else order:
+                    container.mux(stream.encode(from_rgb(clip[i])))
                 container.mux(stream.encode(None))
         except (FFmpegError, ValueError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
