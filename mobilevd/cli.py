@@ -233,8 +233,24 @@ def train(
 
 
 @app.command()
-def cache(config: Config, overrides: Overrides = None) -> None:
-    """Read the videos and encode the training clips ahead of training."""
+def cache(
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML file, such as configs/tiny.yaml.", metavar="CONFIG")
+    ] = None,
+    overrides: Overrides = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List what was built to measure with, and where; no CONFIG.")
+    ] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove that; no CONFIG.")] = False,
+) -> None:
+    """Read the videos and encode the training clips ahead of training; or list or remove what was built to measure with."""
+    if listed or clean:
+        from mobilevd.commands.cache import cache_command
+
+        cache_command(config, listed, clean)
+        return
+    if config is None:
+        raise UserError("cache: no CONFIG; give the configuration whose clips to encode, or --list or --clean")
     from mobilevd.config import load_config
 
     resolved = load_config(config, overrides or [])

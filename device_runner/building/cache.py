@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from device_runner.building.private import REMEDY, check_private, make_private
 from device_runner.bundle.hashes import sha256_of
 from device_runner.errors import RunnerError
 from device_runner.json_files import parse_json, read_bytes
+
+try:
+    import fcntl
+except ImportError:  # Windows: there what is being filled cannot be told from what a killed build left
+    fcntl = None
 
 RECORD = "build.json"
 """Name of the file beside every built runner that records what it was built from, and the SHA-256 of what came out."""
@@ -58,14 +64,15 @@ def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], Non
     except OSError as error:
         raise RunnerError(f"{cache}: cannot hold the built runner: {error.strerror}; {REMEDY}") from None
     try:
-        fill(temporary)
-        files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in _files(temporary)}
-        (temporary / RECORD).write_text(json.dumps({**record, "sha256": files}, indent=2) + "\n")
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / RECORD).is_file():  # otherwise another process built the same first
-                raise
+        with _held(temporary):
+            fill(temporary)
+            files = {path.relative_to(temporary).as_posix(): _sha256(path) for path in paths_in(temporary)}
+            (temporary / RECORD).write_text(json.dumps({**record, "sha256": files}, indent=2) + "\n")
+            try:
+                os.rename(temporary, folder)
+            except OSError:
+                if not (folder / RECORD).is_file():  # otherwise another process built the same first
+                    raise
     except OSError as error:
         raise RunnerError(f"{folder}: the built runner cannot be written: {error.strerror}") from None
     finally:
@@ -76,7 +83,7 @@ def make_folder(folder: Path, record: dict[str, Any], fill: Callable[[Path], Non
 def check_intact(folder: Path) -> None:
     """Raise `RunnerError` unless a folder of the cache holds what was built, and nothing else."""
     recorded = read_record(folder).get("sha256")
-    found = {path.relative_to(folder).as_posix(): path for path in _files(folder) if path.name != RECORD}
+    found = {path.relative_to(folder).as_posix(): path for path in paths_in(folder) if path.name != RECORD}
     if not isinstance(recorded, dict) or recorded.keys() != found.keys():
         raise RunnerError(f"{folder}: does not hold what was built; delete it, and it is built anew")
     for name, path in found.items():
@@ -84,7 +91,38 @@ def check_intact(folder: Path) -> None:
             raise RunnerError(f"{path}: is not the file that was built; delete {folder}, and it is built anew")
 
 
-def _files(folder: Path) -> list[Path]:
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder that is being filled; the system lets go of it if this process dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_being_filled(folder: Path) -> bool:
+    """True for a temporary folder that a build is writing; also where that cannot be told."""
+    if fcntl is None:
+        return True
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False  # finished meanwhile
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """All files and links inside a folder, at any depth; links are not followed."""
     return [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
 
 

@@ -26,7 +26,7 @@ from device_runner.building.toolchain import (
     installed_version,
     source_sha256,
 )
-from device_runner.building.wheel import download_command, download_wheel, unpacked_wheel, wheel_version
+from device_runner.building.wheel import WHEELS, download_command, download_wheel, unpacked_wheel, wheel_version
 from device_runner.errors import RunnerError
 
 ORIGIN = "$ORIGIN"
@@ -64,7 +64,7 @@ def build_glibc(
         version, executorch = installed_version(), installed_executorch()
     else:
         version = installed_version()
-        commands.append(tuple(download_command(version, abi, cache / "wheels")))
+        commands.append(tuple(download_command(version, abi, cache / WHEELS)))
         executorch = cache / "wheel" / "executorch"
         if not dry_run:
             executorch = unpacked_wheel(download_wheel(version, abi, cache), cache)

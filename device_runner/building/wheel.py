@@ -18,6 +18,8 @@ from device_runner.building.toolchain import check_executorch, run_logged
 from device_runner.errors import RunnerError
 
 PARTS = ("executorch/include/", "executorch/lib/")
+WHEELS = "wheels"
+"""Name of the cache's folder of wheels that were downloaded."""
 MAX_BYTES = 4 << 30
 """Limit of the unpacked size; ExecuTorch's headers and libraries take a hundredth of it."""
 DOWNLOAD_TIMEOUT_S = 1800
@@ -53,7 +55,7 @@ def download_wheel(version: str, abi: str, cache: Path) -> Path:
 
     Raises `RunnerError` with pip's first error; the user can then give the wheel as a file.
     """
-    folder = cache / "wheels"
+    folder = cache / WHEELS
     pattern = f"executorch-{version}-*{GLIBC_ABIS[abi].machine}.whl"
     if not (found := sorted(folder.glob(pattern))):
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,11 @@ from device_runner.building.private import REMEDY, make_private
 from device_runner.devices.job import Progress
 from device_runner.errors import RunnerError
 
+try:
+    import fcntl
+except ImportError:  # Windows: left to its user
+    fcntl = None
+
 FILE = "host.lock"
 WAIT_S = 5.0
 """Time to wait for a measurement that is about to end: a program of a few milliseconds is measured within that."""
@@ -51,30 +56,45 @@ def hold(
 
     Raises `RunnerError`: held by another process, or a file that cannot be written.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: left to its user
+    if fcntl is None:
         yield
         return
-    with _opened(path) as file:
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
+    until = time.monotonic() + wait_s
+    while True:
+        with _opened(path) as file:
+            if not _locked(file):
                 file.seek(0)
                 told = file.read(20).strip()
                 holder = told if told.isascii() and told.isdigit() else "another one"
-                if time.monotonic() >= until:
-                    raise RunnerError(busy(holder)) from None
-                waiting(holder)
-                time.sleep(POLL_S)
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+            elif not _is_at(path, file):  # removed by a clean-up in between: others would make another file there
+                continue
+            else:
+                file.seek(0)
+                file.truncate()
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+                yield
+                return
+        if time.monotonic() >= until:
+            raise RunnerError(busy(holder))
+        waiting(holder)
+        time.sleep(POLL_S)
+
+
+def _locked(file: IO[str]) -> bool:
+    assert fcntl is not None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: Path) -> IO[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from device_runner.devices.adb.client import Adb, Client, choose
 from device_runner.devices.adb.jobscript import check_job
-from device_runner.devices.adb.lock import sole_use
+from device_runner.devices.adb.lock import COLLECTED, place, sole_use
 from device_runner.devices.adb.program import find_program
 from device_runner.devices.adb.reconnecting import ReconnectingDevice
 from device_runner.devices.adb.remote import quote
@@ -84,4 +84,5 @@ class AdbDevice(ReconnectingDevice):
             if running := [run for run in found.runs if run.alive]:
                 raise RunnerError(f"{self.name}: {about(running[0], found)} is running; nothing was removed")
             Storage(self.adb, self.base, self.held).remove(["runs", "files"])
+            place(self.adb.serial, COLLECTED).unlink(missing_ok=True)  # a note about those runs
             self.shell(f"rmdir {quote(self.base)} 2> /dev/null || :")

@@ -12,6 +12,7 @@ import pytest
 
 from device_runner.devices.adb import detached, session
 from device_runner.devices.adb.client import ConnectionLost
+from device_runner.devices.adb.lock import COLLECTED, place
 from device_runner.devices.job import Job, RawJob, Step
 from device_runner.errors import RunnerError
 from tests.device_runner.devices.adb.conftest import BIG, Phone, check_results, later, wait_until
@@ -260,7 +261,10 @@ def test_a_base_that_is_a_link_is_refused(any_phone: Phone, make_job: MakeJob, r
 def test_clean_removes_all_of_ours(any_phone: Phone, make_job: MakeJob, run: Run) -> None:
     run(any_phone, make_job())
     any_phone.sh(f"echo x > {any_phone.base}/../another")
+    note = place(any_phone.device.adb.serial, COLLECTED)
+    note.write_text('["a run that was there"]')
     any_phone.device.clean()
+    assert not note.exists()
     assert any_phone.sh(f"[ -e {any_phone.base} ] || echo gone").strip() == "gone"
     assert any_phone.sh(f"cat {shlex.quote(any_phone.device.base.rpartition('/')[0])}/another").strip() == "x"
 
