@@ -751,6 +751,10 @@ def generate(
         int | None, typer.Option(min=1, help="Frames decoded together.  [default: the whole clip]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    loop: Annotated[int, typer.Option(min=1, help="Times that the file plays the clip.", metavar="N")] = 1,
+    boomerang: Annotated[
+        bool, typer.Option("--boomerang", help="Play the clip forwards and then backwards, each time of --loop.")
+    ] = False,
 ) -> None:
     """Animate a picture, with a model or with an exported bundle."""
     _check_early(model, image)
@@ -767,10 +771,8 @@ def generate(
         width=width,
         frames_per_chunk=frames_per_chunk,
         seed=seed,
-    loop: Annotated[int, typer.Option(min=1, help="Times that the file plays the clip.", metavar="N")] = 1,
-    boomerang: Annotated[
-        bool, typer.Option("--boomerang", help="Play the clip forwards and then backwards, each time of --loop.")
-    ] = False,
+        loop=loop,
+        boomerang=boomerang,
     )
     from mobilevd.commands.next_step import after_generate, tell_next
 
@@ -787,8 +789,6 @@ def report(
     """Print the tables of finished runs, and write the page that shows them: clips, plots, curves, raw data."""
     from mobilevd.commands.report import report_command
 
-        loop=loop,
-        boomerang=boomerang,
     report_command(runs, out)
 
 
