@@ -176,7 +176,9 @@ def write_bundle(
                 **{tool: _version(tool) for tool in dict.fromkeys(("torch", *target.tools, "diffusers", "mobilevd"))},
             },
         )
-        atomic_write_json(folder / MANIFEST, manifest.to_json())
+        content = manifest.to_json()
+        Manifest.from_json(content, out)  # what nobody could read is not written
+        atomic_write_json(folder / MANIFEST, content)
     return manifest
 
 

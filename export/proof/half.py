@@ -34,6 +34,8 @@ LARGEST = torch.finfo(torch.float16).max
 ARITHMETIC = "every operator's operands and result rounded to float16, sums inside an operator in float32"
 NAMED = 10
 """Number of layers in the manifest."""
+OUTPUT = "output"
+"""What the last operators are called, which are in no layer: the output is put together of noise and prediction."""
 CONCATENATION = torch.ops.aten.cat.default
 MOVES = (
     torch.ops.aten.flatten.using_ints,
@@ -103,9 +105,9 @@ def check_half_gate(program: Program, target: Target, precision: str, proof: Hal
         return
     layer, magnitude = proof.largest(1)[0]
     if proof.overflow is not None:
-        told = f"{proof.overflow or 'the output'} computes a value beyond {LARGEST:g}, the largest in half precision"
+        told = f"{proof.overflow} computes a value beyond {LARGEST:g}, the largest in half precision"
     else:
-        told = f"the largest values are in {layer or 'the output'}: {magnitude:.3g}"
+        told = f"the largest values are in {layer}: {magnitude:.3g}"
     mixed = [ladder for ladder in target.ladders if precision in ladder and ladder[-1] == "fp32"]
     if mixed and precision != "fp32":
         remedy = f"Keep such layers in fp32 (--min-psnr {gate_db:g})"
@@ -192,7 +194,7 @@ class _HalfRun(fx.Interpreter):
         return result
 
     def _note(self, node: fx.Node, exact: Any, result: Any) -> None:
-        layer = in_unet(module_path(node))
+        layer = in_unet(module_path(node)) or OUTPUT
         for value, stored in zip(pytree.tree_leaves(exact), pytree.tree_leaves(result), strict=True):
             if not (isinstance(value, Tensor) and value.is_floating_point() and value.numel()):
                 continue

@@ -94,9 +94,12 @@ class ExportSettings(ConfigModel):
     """The stages that are exported, and the program that is made of each."""
 
     stages: Literal["all", "last", "none"] = Field(default="all", description="stages to export")
-    target: Literal["executorch-xnnpack"] = Field(default="executorch-xnnpack", description="runtime and backend")
-    precision: Literal["fp32", "fp16", "int8", "8da8w", "8da4w"] = Field(
-        default="fp32", description="precision of the program"
+    target: str = Field(
+        default="executorch-xnnpack", description="runtime and backend of the program, as `export` has it"
+    )
+    precision: str = Field(default="fp32", description="precision of the program")
+    also: list[str] = Field(
+        default_factory=list, description="further programs of each stage: TARGET or TARGET:PRECISION"
     )
 
 

@@ -20,6 +20,7 @@ from mobilevd.model.checkpoint import build_model, check_shapes
 from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.model.weight_files import shapes_in, weight_files
+from mobilevd.pipeline.export_choices import check_choices
 from mobilevd.pipeline.rows import Entry, check_claims, plan_entries
 from mobilevd.pipeline.run_folder import check_run_files
 from mobilevd.quick_checks import quick_problems
@@ -65,6 +66,7 @@ def check_run(config: RunConfig, trusted: str | None = None, for_training: bool 
     told(lambda: check_trackers(config.tracking.trackers))
     if not for_training:
         told(lambda: open_device(config.bench.device).platform())
+    told(lambda: check_choices(config.export))
     told(lambda: load_extractor(config.evaluation.features, trusted=trusted))
     codec = _loaded(config, problems)
     entries: list[Entry] = []

@@ -20,6 +20,7 @@ from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.sampling import frame_guidance, function_evaluations
 from mobilevd.errors import UserError
 from mobilevd.model.flops import FlopCount, count_flops
+from mobilevd.pipeline.export_choices import export_choices
 from mobilevd.pipeline.rows import Entry
 from mobilevd.places import existing_folder
 from training.observe.step_flops import forward_flops, step_flops
@@ -69,10 +70,11 @@ def estimate_run(config: RunConfig, entries: Sequence[Entry], processes: int = 1
     exported = [entry for entry in left if entry.exported and _is_exported(config, entry, entries)]
     weights = [_parameters(run, entry) for entry in left]
     programs = [_parameters(run, entry) for entry in exported]
-    fixed = sum(EXPORT_S + EXPORT_S_PER_GB * number * 4 / 1e9 for number in programs)
+    fixed = sum(EXPORT_S + EXPORT_S_PER_GB * number * 4 / 1e9 for number in programs) * (1 + len(config.export.also))
     rate = matmul_rate(config.training.num_threads) * processes
     low, high = REACHED
-    each = EXPORT_BYTES.get(config.export.precision, OTHER_PRECISIONS_BYTES)
+    precisions = [choice.precision for choice in export_choices(config.export)]
+    each = sum(EXPORT_BYTES.get(precision, OTHER_PRECISIONS_BYTES) for precision in precisions)
     clip_bytes = max((_clip_bytes(run, planned) for planned in trained if planned.trains), default=0)
     sizes = len({planned.clip for planned in trained if planned.trains})
     known = config.data.scenes.train * config.data.clips_per_video if config.data.videos is None else 0

@@ -17,10 +17,10 @@ REMEDY = "delete {folder} and the stages after it to make them anew, or give out
 
 
 def files_of_row(folder: Path) -> dict[str, str]:
-    """Path in the row's folder -> SHA-256: model files, features, and the bundle's manifest, which holds all others."""
+    """Path in the row's folder -> SHA-256: model files, features, and the bundles' manifests, which hold all others."""
     model = sorted(path for path in (folder / "model").glob("*") if path.is_file())
-    manifest = folder / "bundle" / MANIFEST
-    found = [*model, *(file for file in (folder / FEATURES, manifest) if file.is_file())]
+    manifests = sorted(folder.glob(f"bundle*/{MANIFEST}"))
+    found = [*model, *(file for file in (folder / FEATURES, *manifests) if file.is_file())]
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 
@@ -40,8 +40,9 @@ def check_row_files(folder: Path, recorded: Any) -> None:
             raise UserError(f"{folder / str(name)}: is not there any more, and its figures are; {remedy}")
         if found[name] != digest:
             raise UserError(f"{folder / name}: is not the file that the figures are of (its SHA-256 differs); {remedy}")
-    if f"bundle/{MANIFEST}" in found:
-        try:
-            read_bundle(folder / "bundle")
-        except RunnerError as error:
-            raise UserError(f"{error}; {remedy}") from None
+    for name in found:
+        if name.endswith(f"/{MANIFEST}"):
+            try:
+                read_bundle((folder / name).parent)
+            except RunnerError as error:
+                raise UserError(f"{error}; {remedy}") from None

@@ -14,6 +14,7 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
+from device_runner.bundle.manifest import Manifest
 from device_runner.bundle.whole_path import UNET
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
@@ -29,7 +30,8 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
 from mobilevd.pipeline.evaluate import Evaluator
-from mobilevd.pipeline.export_and_measure import BUNDLE, HOST, export_entry, measure_entry
+from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
+from mobilevd.pipeline.export_choices import ExportChoice, export_choices, measured_on_host
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
 from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
 from mobilevd.pipeline.make_anew import check_removable, entries_from, remove_rows
@@ -295,12 +297,18 @@ def _measure(
     if not wanted:
         reasons["host_ms"] = f"not exported (export.stages is {config.export.stages})"
         return {"host_ms": None, "device_ms": None, "unavailable": reasons}
+    choices = export_choices(config.export)
+    on_host = measured_on_host(choices)
     with display.bar("exporting"):
-        manifest = export_entry(config, entry, codec, clips)
-        write_program_clips(config, entry, entry.folder / BUNDLE, manifest, codec, clips)
-    with display.bar("measuring"):
-        figures = latency_figures(measure_entry(config, entry), "host_ms")
-    figures["device_ms"] = None
+        manifests = export_entry(config, entry, codec, clips)
+        if on_host is not None:
+            write_program_clips(config, entry, entry.folder / on_host.folder, manifests[on_host.folder], codec, clips)
+    figures: dict[str, Any] = {"host_ms": None, "device_ms": None}
+    if on_host is not None:
+        with display.bar("measuring"):
+            figures |= latency_figures(measure_entry(config, entry), "host_ms")
+    else:
+        reasons["host_ms"] = f"no program of this run runs on this host: {choices[0].target.not_executed}"
     if phone:
         with display.bar(f"measuring on {phone}"):
             bench = measure_entry(config, entry, phone)
@@ -308,13 +316,34 @@ def _measure(
             reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
         else:
             figures |= latency_figures(bench, "device_ms")
-    program = manifest.programs[UNET]
+    program = manifests[choices[0].folder].programs[UNET]
+    also = [_also(config, entry, choice, manifests[choice.folder], display) for choice in choices[1:]]
     return {
         **figures,
         "parity": program.parity.to_json(),
         "delegation": program.delegation.to_json(),
+        **({"also": also} if also else {}),
         "unavailable": reasons,
     }
+
+
+def _also(
+    config: RunConfig, entry: Entry, choice: ExportChoice, manifest: Manifest, display: Display
+) -> dict[str, Any]:
+    """What is known of a further program: where it is, its size, parity, delegation, and latency where it runs here."""
+    program = manifest.programs[UNET]
+    found = {
+        "target": choice.target.name,
+        "precision": choice.precision,
+        "bundle": choice.folder,
+        "size_mb": program.size_mb,
+        "parity": program.parity.to_json(),
+        "delegation": program.delegation.to_json(),
+    }
+    if choice.target.not_executed is not None:
+        return {**found, "host_ms": None, "unavailable": {"host_ms": choice.target.not_executed}}
+    with display.bar(f"measuring {choice.name}"):
+        return {**found, **latency_figures(measure_entry(config, entry, folder=choice.folder), "host_ms")}
 
 
 def _inherit_host_ms(rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,6 @@ from mobilevd.typed_paths import find_near
 from training.observe.log import FILE as LOG
 from training.observe.log import TrainingHistory, read_log
 
-BENCH_FILES = ("bench.json", "bench-device.json")
 MANIFEST = "manifest.json"
 SHAPE = "block_out_channels"
 """Key that every UNet's config has."""
@@ -100,7 +99,7 @@ def read_run(folder: Path) -> ReportedRun:
                 published=None if is_base_again else published_after(frozenset(done)),
                 model_config=_config_of(folder, place),
                 history=read_log(place) if place else TrainingHistory([], []),
-                benches=_objects(place, BENCH_FILES, "summary"),
+                benches=_objects(place, ("bench*.json",), "summary"),
                 manifests=_objects(place, (f"*/{MANIFEST}",), "programs"),
                 clips=shown_files(place, GENERATED) if place else [],
                 program_clips=shown_files(place, PROGRAM) if place else [],

@@ -120,13 +120,18 @@ def _figure(value: Any, form: str, reason: str) -> Cell:
 def latency_table(run: ReportedRun) -> Table | None:
     """Every measurement of the run with its device and interval; None without one."""
     rows = [
-        (f"{row.name}, {bench.get('device', {}).get('name', 'device')}", _latency_cells(bench))
-        for row in run.rows
-        for bench in row.benches.values()
+        (f"{row.name}: {_measured(bench)}", _latency_cells(bench)) for row in run.rows for bench in row.benches.values()
     ]
     headers = ["figure, ms", "95 % interval", "p90", "runs", "threads", "processor", "warnings"]
     note = "An interval needs enough independent samples; where there are too few, there is none."
     return Table(headers, rows, [note], []) if rows else None
+
+
+def _measured(bench: Mapping[str, Any]) -> str:
+    """The program and the device of a measurement."""
+    bundle, device = bench.get("bundle") or {}, bench.get("device") or {}
+    program = " ".join(str(bundle[key]) for key in ("target", "precision") if key in bundle)
+    return ", ".join(filter(None, (program, str(device.get("name", "device")))))
 
 
 def _latency_cells(bench: Mapping[str, Any]) -> list[Cell]:

@@ -11,7 +11,7 @@ import pytest
 from device_runner.devices.host import HostDevice
 from device_runner.runners.deployment import host_deployment
 from device_runner.runners.mobilevd import MobilevdRunner
-from mobilevd.config.schema import BenchSettings
+from mobilevd.config.schema import BenchSettings, ExportSettings
 from mobilevd.pipeline import export_and_measure as pipeline_device
 from mobilevd.pipeline.export_and_measure import measure_entry
 
@@ -40,7 +40,9 @@ def measured(runner: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Any
     entry: Any = SimpleNamespace(folder=bundle.parent)
 
     def run(phone: HostDevice | None = None, **settings: Any) -> tuple[dict[str, Any], int]:
-        config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=3, threads=1, **settings))
+        config: Any = SimpleNamespace(
+            bench=BenchSettings(warmup=1, iterations=3, threads=1, **settings), export=ExportSettings()
+        )
         if phone is None:
             return measure_entry(config, entry), len(calls)
         monkeypatch.setattr(pipeline_device, "open_device", lambda name: phone)
@@ -65,7 +67,7 @@ def test_measured_again_the_calmer_of_the_two_stays(
     real, told = pipeline_device.measure, ["outliers: few", "busy: too"]
     monkeypatch.setattr(pipeline_device, "measure", lambda *a, **o: replace(real(*a, **o), warnings=list(told)))
     entry: Any = SimpleNamespace(folder=bundle.parent)
-    config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=3, threads=1))
+    config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=3, threads=1), export=ExportSettings())
     file.write_text(json.dumps({**kept, "warnings": ["busy: a little"]}))
     assert measure_entry(config, entry, again=True)["warnings"] == ["busy: a little"]
     file.write_text(json.dumps({**kept, "warnings": ["noisy: very"]}))

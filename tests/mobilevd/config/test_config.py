@@ -150,7 +150,7 @@ def test_the_plan_can_be_run_as_it_stands(file: Path, tmp_path: Path) -> None:
         ("data: 3", ["demo.yaml:18: data: must be a mapping", "got 3"]),
         ("diffusion: {sigma_min: 9.0, sigma_max: 8.0}", ["diffusion: sigma_min 9.0 is above sigma_max 8.0"]),
         ("diffusion: {sigma_max: .inf}", ["diffusion.sigma_max: must be a finite number"]),
-        ("export: {precision: int7}", ["export.precision: got 'int7', allowed: 'fp32'"]),
+        ("export: {stages: some}", ["export.stages: got 'some', allowed: 'all'"]),
         ("seed: 1\nseed: 2", ["demo.yaml:19: not valid YAML", "duplicate key seed"]),
         ("data: {fps: 3", ["demo.yaml:19: not valid YAML"]),
         ("data: ${missing}", ["demo.yaml: Interpolation key 'missing' not found"]),

@@ -59,7 +59,7 @@ def refusals(config: Path, *overrides: str) -> str:
         ("evaluation.features=i3d:nowhere.pt", "evaluation.features: nowhere.pt does not exist"),
         ("evaluation.features=nonsense", "feature extractor 'nonsense': unknown"),
         ("bench.device=fridge", "bench.device: unknown device 'fridge'"),
-        ("export.precision=int3", "export.precision: got 'int3'"),
+        ("export.precision=int3", "has no precision 'int3'"),
         ("tracking.trackers=[wandb]", "wandb"),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,43 @@ def test_a_stage_and_what_follows_are_made_anew(
     kept = {place.parent.parent.name: place.stat().st_ino == inode for place, inode in times.items()}
     assert kept == {"01-small": True, "02-projection": False, "03-compressed": False}
     assert not [path for path in made.output.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_a_run_exports_to_several_targets(finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path) -> None:
+    copied(finished, base, tmp_path)
+    before = (tmp_path / "run" / "03-compressed" / "bundle" / "unet.pte").read_bytes()
+    asked = config(base, tmp_path, "export.also=[onnx:fp16,executorch-vulkan]")
+    last = pipeline.run(asked, Console(quiet=True))["rows"][-1]
+    folder = asked.output / "03-compressed"
+    assert (folder / "bundle" / "unet.pte").read_bytes() == before and last["host_ms"] > 0
+    onnx, vulkan = last["also"]
+    assert (onnx["target"], onnx["precision"], onnx["bundle"]) == ("onnx", "fp16", "bundle-onnx-fp16")
+    assert onnx["host_ms"] > 0 and onnx["parity"]["psnr_db"] >= 50 and read_bundle(folder / "bundle-onnx-fp16")
+    assert json.loads((folder / "bench-onnx-fp16.json").read_text())["bundle"]["target"] == "onnx"
+    assert vulkan["host_ms"] is None and "host_ms" in vulkan["unavailable"]
+    assert vulkan["delegation"]["delegates"] == 1
+    assert {"bundle-onnx-fp16/manifest.json", "bundle-executorch-vulkan-fp32/manifest.json"} <= last["files"].keys()
+    page = (asked.output / "report.html").read_text()
+    assert "executorch-vulkan fp32" in page and "onnx fp16, host" in page
+    # another first choice takes the place of the one before, and only that is exported
+    times = {place: place.stat().st_ino for place in folder.glob("bundle-*/manifest.json")}
+    other = config(base, tmp_path, "export.also=[onnx:fp16,executorch-vulkan]", "export.precision=8da8w")
+    pipeline.run(other, Console(quiet=True))
+    assert read_bundle(folder / "bundle").manifest.precision == "8da8w"
+    assert {place: place.stat().st_ino for place in times} == times
+
+
+def test_targets_that_cannot_be_are_refused_before_any_work(base: Path, tmp_path: Path) -> None:
+    for override, told in (
+        ("export.target=onxx", "export.target: unknown target 'onxx'; known are"),
+        ("export.also=[onnx:int3]", "export.also.0: target onnx has no precision 'int3'"),
+        ("export.also=[executorch-xnnpack:fp32]", "export.also.0: executorch-xnnpack:fp32 is exported already"),
+        ("export.also=[executorch-qnn]", "QNN"),
+    ):
+        asked = config(base, tmp_path, override)
+        with pytest.raises(UserError, match=re.escape(told)):
+            pipeline.run(asked, Console(quiet=True))
+        assert not asked.output.exists()
 
 
 def test_what_a_run_did_not_write_is_not_removed(
@@ -515,6 +553,7 @@ def test_static_int8_of_a_run_is_calibrated_on_training_clips(
     entry = dataclasses.replace(plan_entries(asked, codec)[-1], folder=tmp_path)
     given: dict = {}
     monkeypatch.setattr(device, "export_bundle", lambda *arguments, **keywords: given.update(keywords, at=arguments))
+    monkeypatch.setattr(device, "read_manifest", lambda folder: folder)
     device.export_entry(asked, entry, codec, prepare_clips(asked, Display(Console(quiet=True))))
     assert given["precision"] == "int8" and len(given["calibration"]) == 3  # as many as there are training clips
     assert all(each["image_latents"].shape == (1, 4, 4, 8) for each in given["calibration"])
