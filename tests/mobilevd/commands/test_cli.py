@@ -190,6 +190,15 @@ def test_no_heavy_import_before_a_run_is_refused(config: str, dry: list[str]) ->
     assert result.stderr == "base.model: none: no such model folder\n"
 
 
+@pytest.mark.parametrize("arguments", [["init", "mine"], ["cache", "--list"], ["cache", "--clean"]])
+def test_no_heavy_import_for_light_work(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBILEVD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    result = light(arguments, HEAVY)
+    assert result.returncode == 0 and result.stdout, result.stderr
+
+
 HEAVY = ["torch", "numpy", "diffusers", "transformers", "executorch", "av", "matplotlib"]
 
 
