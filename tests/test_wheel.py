@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source import ROOT, project_files
+from tests.source import ROOMS, ROOT, project_files
 
 OVERRIDES = ["training.num_threads=1", "bench.threads=1", "bench.iterations=3"]
 
@@ -45,13 +45,13 @@ def test_the_sdist_has_every_file_of_the_project(built: tuple[Path, Path]) -> No
 def test_the_wheel_has_the_packages_and_what_comes_with_them(built: tuple[Path, Path]) -> None:
     with zipfile.ZipFile(built[1]) as archive:
         there = set(archive.namelist())
-    rooms = ("mobilevd", "training", "export", "device_runner", "eval")
-    wanted = {f.relative_to(ROOT).as_posix() for f in project_files() if f.relative_to(ROOT).parts[0] in rooms}
+    wanted = {f.relative_to(ROOT).as_posix() for f in project_files() if f.relative_to(ROOT).parts[0] in ROOMS}
     assert not wanted - there, sorted(wanted - there)
-    assert {f"{room}/py.typed" for room in rooms} <= there
-    shipped = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("assets/tiny/*/*")]
-    assert {f"mobilevd/shipped/{file.relative_to(ROOT).as_posix()}" for file in shipped} <= there
-    outside = {name for name in there if name.split("/")[0] not in rooms and ".dist-info/" not in name}
+    assert {f"{room}/py.typed" for room in ROOMS} <= there
+    files = [file.relative_to(ROOT) for file in project_files()]
+    shipped = {f"mobilevd/shipped/{file.as_posix()}" for file in files if file.parts[0] in ("configs", "assets")}
+    assert len(shipped) > 10 and not shipped - there, sorted(shipped - there)
+    outside = {name for name in there if name.split("/")[0] not in ROOMS and ".dist-info/" not in name}
     assert not outside, sorted(outside)
 
 
@@ -72,23 +72,27 @@ def installed(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 
 def test_init_and_the_smoke_run_work_from_any_folder(installed: Path, tmp_path: Path) -> None:
     """Every stage of the method, end to end, as the first thing that somebody does who installed the wheel."""
+    # a cache of its own: the program that measures is built from the wheel's sources, and other measurements do not matter
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["MOBILEVD_CACHE"] = str(tmp_path / "cache")
 
-    def mobilevd(*arguments: str) -> str:
-        command = [installed / "mobilevd", *arguments]
+    def call(program: str, *arguments: str) -> str:
+        command = [installed / program, *arguments]
         result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    where = "import mobilevd, eval, training, export, device_runner; print(mobilevd.__file__)"
-    found = subprocess.run([installed / "python", "-c", where], capture_output=True, text=True, cwd=tmp_path)
-    assert str(installed.parent) in found.stdout, found.stdout + found.stderr
-    assert "next: mobilevd run mine/tiny.yaml" in mobilevd("init", "mine")
-    told = mobilevd("run", "mine/smoke.yaml", *OVERRIDES)
+    packages = ", ".join(ROOMS)
+    found = call("python", "-c", f"import {packages}\nfor room in ({packages}): print(room.__file__)").splitlines()
+    assert all(Path(file).is_relative_to(installed.parent) for file in found) and len(found) == len(ROOMS), found
+    assert "next: mobilevd run mine/tiny.yaml" in call("mobilevd", "init", "mine")
+    base = "from mobilevd.config import load_config; print(load_config('mine/tiny.yaml').base.model)"
+    assert Path(call("python", "-c", base).strip()).is_relative_to(installed.parent)
+    told = call("mobilevd", "run", "mine/smoke.yaml", *OVERRIDES)
     run = tmp_path / "runs" / "smoke"
     results = json.loads((run / "results.json").read_text())
     assert len(results["rows"]) == 9 and results["rows"][-1]["host_ms"] > 0
     assert "+ channel funnels" in told and (run / "report.html").stat().st_size > 100_000
-    assert not list(run.rglob("*.part")) and sorted(tmp_path.iterdir()) == [tmp_path / "mine", tmp_path / "runs"]
-    again = mobilevd("run", "mine/smoke.yaml", *OVERRIDES)
-    assert "done already" in again
+    assert not list(run.rglob("*.part"))
+    assert "program that measures on this host" in call("mobilevd", "cache", "--clean")
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "mine", tmp_path / "runs"]
