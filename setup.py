@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("configs/*.yaml", "assets/tiny/*/*")
+SHIPPED = ("configs/*.yaml", "assets/tiny/**/*")
 
 
 class BuildWithShippedFiles(build_py):
@@ -16,7 +16,7 @@ class BuildWithShippedFiles(build_py):
         if self.editable_mode:
             return  # the checkout itself is used
         for pattern in SHIPPED:
-            for file in sorted(Path().glob(pattern)):
+            for file in sorted(path for path in Path().glob(pattern) if path.is_file()):
                 target = Path(self.build_lib) / "mobilevd" / "shipped" / file
                 self.mkpath(str(target.parent))
                 self.copy_file(str(file), str(target))
