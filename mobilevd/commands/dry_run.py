@@ -32,16 +32,15 @@ def dry_run_command(config: RunConfig, trusted: str | None = None, from_stage: s
         raise UserError("\n".join(problems))
     from mobilevd.pipeline.checks import check_run  # only here: PyTorch takes seconds to import
     from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
-    from mobilevd.pipeline.make_anew import check_removable, entries_from
+    from mobilevd.pipeline.make_anew import rows_to_remove
     from training.plan.machine import launched_processes
 
     checked = check_run(config, trusted)
+    removed = rows_to_remove(config.output, checked.entries, from_stage)
     if from_stage is not None:
-        anew = entries_from(checked.entries, from_stage)
-        check_removable(anew)
-        there = [str(entry.folder) for entry in anew if entry.folder.exists()]
-        typer.echo(f"# made anew: {', '.join(there) or 'nothing that is there'}")
-    estimate = estimate_run(config, checked.entries, launched_processes())
+        there = ", ".join(str(entry.folder) for entry in removed)
+        typer.echo(f"# removed, to be made anew: {there or 'nothing that is there'}")
+    estimate = estimate_run(config, checked.entries, launched_processes(), removed)
     check_disk(config, estimate)
     typer.echo(f"# {describe_estimate(estimate)}, on this machine")
     if too_large is not None:

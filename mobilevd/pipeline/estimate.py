@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,11 +61,14 @@ class Estimate:
     bytes_per_clip: int
 
 
-def estimate_run(config: RunConfig, entries: Sequence[Entry], processes: int = 1) -> Estimate:
-    """Estimate what is left of a run: finished stages cost nothing more."""
+def estimate_run(
+    config: RunConfig, entries: Sequence[Entry], processes: int = 1, removed: Sequence[Entry] = ()
+) -> Estimate:
+    """Estimate what is left of a run: finished stages cost nothing more, but for those that will be removed."""
     run = run_of(config)
-    left = [entry for entry in entries if not (entry.folder / "metrics.json").is_file()]
-    trained = [run.stage(entry.name) for entry in left if entry.stage is not None and not entry.is_trained]
+    left = [entry for entry in entries if entry in removed or not (entry.folder / "metrics.json").is_file()]
+    untrained = [entry for entry in left if entry in removed or not entry.is_trained]
+    trained = [run.stage(entry.name) for entry in untrained if entry.stage is not None]
     flops = sum(_training_flops(run, planned) for planned in trained if planned.trains)
     flops += sum(_evaluation_flops(run, entry) for entry in left)
     exported = [entry for entry in left if entry.exported and _is_exported(config, entry, entries)]
@@ -82,12 +86,15 @@ def estimate_run(config: RunConfig, entries: Sequence[Entry], processes: int = 1
     disk = (
         4 * sum(weights) + each * sum(programs) + _checkpoint_bytes(run, trained) + keeps * known * clip_bytes * sizes
     )
+    disk = max(0, disk - sum(_size_of(entry.folder) for entry in removed))  # their room is free again
     per_clip = 0 if known or not keeps else clip_bytes * sizes
     return Estimate(flops, fixed + flops / (rate * high), fixed + flops / (rate * low), math.ceil(disk), per_clip)
 
 
 def describe_estimate(estimate: Estimate) -> str:
     """The estimate in a line."""
+    if not estimate.longest_s and not estimate.disk_bytes:
+        return "estimate: nothing is left to make"
     per_clip = f", and {_size(1000 * estimate.bytes_per_clip)} for each 1000 clips" if estimate.bytes_per_clip else ""
     return (
         f"estimate: {_duration(estimate.shortest_s)} to {_duration(estimate.longest_s)} "
@@ -161,6 +168,10 @@ def _count(run: PlannedRun, config: dict[str, Any], height: int, width: int) -> 
 
 
 _counted: dict[str, FlopCount] = {}
+
+
+def _size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _is_exported(config: RunConfig, entry: Entry, entries: Sequence[Entry]) -> bool:

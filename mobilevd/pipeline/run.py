@@ -34,7 +34,7 @@ from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_ent
 from mobilevd.pipeline.export_choices import ExportChoice, export_choices, measured_on_host
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
 from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
-from mobilevd.pipeline.make_anew import check_removable, entries_from, remove_rows
+from mobilevd.pipeline.make_anew import forget_anew, remove_rows, rows_to_remove
 from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_features import features_are
@@ -65,14 +65,14 @@ def run(
     processes, display = _begin(console)
     checked = check_run(config, trusted)
     entries, codec = checked.entries, checked.codec.to(processes.device)
-    anew = entries_from(entries, from_stage) if from_stage else []
-    check_removable(anew)
-    done = None if anew else _finished_results(config, entries)
+    removed = rows_to_remove(config.output, entries, from_stage)
+    done = None if from_stage or removed else _finished_results(config, entries)
     processes.wait_for_everyone()  # everyone has looked before anyone writes
     if done is None:
         with hold_run_folder(config.output, processes):
-            from_first(processes, partial(remove_rows, anew))
-            display.line(from_first(processes, partial(_estimated, config, entries, processes.num_processes)))
+            display.line(from_first(processes, partial(_estimated, config, entries, removed, processes.num_processes)))
+            if from_stage or removed:
+                from_first(processes, partial(remove_rows, config.output, removed, from_stage or removed[0].name))
             done = _work(config, entries, codec, display, processes, trusted)
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
@@ -82,9 +82,9 @@ def run(
     return done
 
 
-def _estimated(config: RunConfig, entries: list[Entry], processes: int) -> str:
+def _estimated(config: RunConfig, entries: list[Entry], removed: list[Entry], processes: int) -> str:
     """The estimate in a line; UserError if the disk is too small for it."""
-    estimate = estimate_run(config, entries, processes)
+    estimate = estimate_run(config, entries, processes, removed)
     check_disk(config, estimate)
     return describe_estimate(estimate)
 
@@ -241,6 +241,7 @@ def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str,
     atomic_write_json(config.output / "results.json", results)
     write_report_markdown(config.output / "report.md", results)
     write_report([read_run(config.output)], config.output / HTML_REPORT)
+    forget_anew(config.output)
 
 
 def _evaluate(evaluator: Evaluator, entry: Entry, config: RunConfig, display: Display) -> dict[str, Any]:

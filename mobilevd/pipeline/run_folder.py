@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from mobilevd.errors import UserError
 from mobilevd.folder_lock import hold_folder
+from mobilevd.pipeline.make_anew import NOTE as ANEW
 from mobilevd.places import check_output_file, is_json_with
 from mobilevd.report.page_file import is_html_report
 from mobilevd.report.results_file import is_report
@@ -41,6 +42,7 @@ def check_run_files(folder: Path) -> None:
     rules: dict[str, Callable[[Path], bool]] = {
         "config.json": is_json_with("base", "stages"),
         "results.json": is_json_with("rows", "settings"),
+        ANEW: is_json_with("from", "removed"),
         "report.md": is_report,
         "report.html": is_html_report,
     }

@@ -18,7 +18,7 @@ from tests.source import ROOT
 from tests.training.helpers import adversarial, small_unet, source, train_settings
 from training.loop import Trainer
 
-AGAIN = "--- the same command again ---"
+AGAIN, ANEW = "--- the same command again ---", "--- from a stage on ---"
 # Everything in one launch, since a process takes longer to import what it needs than to train.
 SCRIPT = f"""
 import runpy, sys
@@ -26,8 +26,9 @@ from pathlib import Path
 from accelerate import PartialState
 from tests.training.test_processes import train
 folder = Path(sys.argv[2])
-sys.argv = ["mobilevd", "run", sys.argv[1]]
-for word in ("{AGAIN}", "--- training ---"):
+config = sys.argv[1]
+for options, word in (([], "{AGAIN}"), ([], "{ANEW}"), (["--from", "adversarial"], "--- training ---")):
+    sys.argv = ["mobilevd", "run", config, *options]
     try:
         runpy.run_module("mobilevd", run_name="__main__")
     except SystemExit as end:
@@ -109,9 +110,17 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_whole_run_under_the_launcher_speaks_and_writes_once(launched: tuple[Path, str], run_file: Path) -> None:
-    first, _, again = launched[1].partition(AGAIN)
+    first, _, again = launched[1].partition(ANEW)[0].partition(AGAIN)
     assert first.count("3 clips from 3 videos") == 2  # the training's and the held-out ones, told by one process
     assert first.count("done in") == 1
     results = json.loads((run_file.parent / "run" / "results.json").read_text())
     assert [row["stage"] for row in results["rows"]] == ["base", "base-one-step", "projection", "adversarial"]
     assert again.count("done already") == 1
+
+
+def test_two_processes_make_a_stage_anew(launched: tuple[Path, str], run_file: Path) -> None:
+    anew = launched[1].partition(ANEW)[2]
+    assert anew.count("training adversarial") == anew.count("generating and judging") == anew.count("done in") == 1
+    output = run_file.parent / "run"
+    assert not (output / "anew.json").exists() and (output / "results.json").is_file()
+    assert not [path.name for path in output.iterdir() if path.name.startswith(".tmp")]

@@ -1,6 +1,7 @@
 """The main job end to end, at the smallest size: run, run again, go on after a kill, own videos, wrong settings."""
 
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -9,7 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -19,10 +23,12 @@ import yaml
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from device_runner.bundle.read import read_bundle
 from export.run_bundle import generate_with_bundle
 from mobilevd import pipeline
+from mobilevd.cli import app
 from mobilevd.codecs import load_codec
 from mobilevd.commands.export import export_command
 from mobilevd.commands.generate import generate_frames, settings_for
@@ -217,23 +223,62 @@ def test_a_stage_and_what_follows_are_made_anew(
     finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = copied(finished, base, tmp_path)
-    before = contents(made.output)
-    times = {place: place.stat().st_ino for place in made.output.glob("*/model/config.json")}
+    before, last = contents(made.output), made.output / "03-compressed"
 
-    def killed(place: Path) -> None:
-        raise KeyboardInterrupt
+    def inodes() -> dict[str, int]:
+        return {place.parent.parent.name: place.stat().st_ino for place in made.output.glob("[0-9]*/model/config.json")}
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("mobilevd.pipeline.make_anew.shutil.rmtree", killed)
-        pipeline.run(made, Console(quiet=True), None, "projection")
+    def stopped(place: str, stage: str | None, ends: Callable[..., bool]) -> None:
+        """The command, ended where `ends` is true of what the function at `place` is given."""
+        module, name = importlib.import_module(place.rpartition(".")[0]), place.rpartition(".")[2]
+        real = getattr(module, name)
+
+        def wrapped(*arguments: Any) -> Any:
+            if ends(*arguments):
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(module, name, wrapped)
+            pipeline.run(made, Console(quiet=True), None, stage)
+
+    first = inodes()
+    stopped("shutil.rmtree", "projection", lambda *_: True)
     # killed at the first folder: the last stage is gone, and none that was made from another one is there
-    assert not (made.output / "03-compressed").exists() and (made.output / "02-projection" / "model").is_dir()
+    assert not last.exists() and inodes().keys() == {"01-small", "02-projection"}
+    # whatever goes on now, the same command or the plain one, first ends what was begun
+    stopped("mobilevd.pipeline.run.train_entry", None, lambda config, entry, *_: entry.name == "compressed")
+    second = inodes()
+    assert second["01-small"] == first["01-small"] and second["02-projection"] != first["02-projection"]
+    # in the middle of the work the same command goes on, too, and does not begin once more
     results = pipeline.run(made, Console(quiet=True), None, "projection")
-    assert contents(made.output) == before
+    assert inodes()["02-projection"] == second["02-projection"] and contents(made.output) == before
     assert [row["distance"] for row in results["rows"]] == [row["distance"] for row in finished[1]["rows"]]
-    kept = {place.parent.parent.name: place.stat().st_ino == inode for place, inode in times.items()}
-    assert kept == {"01-small": True, "02-projection": False, "03-compressed": False}
-    assert not [path for path in made.output.iterdir() if path.name.startswith(".tmp")]
+    assert not [path for path in made.output.iterdir() if path.name.startswith(".tmp") or path.name == "anew.json"]
+    # and it would begin once more when all is done
+    stopped("mobilevd.pipeline.run.train_entry", "compressed", lambda config, entry, *_: entry.name == "compressed")
+    assert not last.exists() and not (made.output / "results.json").exists()
+
+
+def test_a_rehearsal_tells_what_would_be_made_anew(
+    finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = copied(finished, base, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in made.output.rglob("*")}
+    told = [
+        CliRunner().invoke(app, ["run", str(tmp_path / "mini.yaml"), "--dry-run", *options]).stdout
+        for options in ([], ["--from", "projection"])
+    ]
+    assert "removed, to be" not in told[0] and "nothing is left to make" in told[0]
+    folders = f"{made.output / '02-projection'}, {made.output / '03-compressed'}"
+    assert f"removed, to be made anew: {folders}\n" in told[1] and "nothing is left" not in told[1]
+    assert {path: path.stat().st_mtime_ns for path in made.output.rglob("*")} == before
+    # a disk that is too small is told while the old stages are still there
+    monkeypatch.setattr("mobilevd.pipeline.estimate._size_of", lambda folder: 0)
+    monkeypatch.setattr("mobilevd.pipeline.estimate.shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="the run needs about"):
+        pipeline.run(made, Console(quiet=True), None, "projection")
+    assert before.keys() <= set(made.output.rglob("*"))
 
 
 def test_a_run_exports_to_several_targets(finished: tuple[RunConfig, dict, str], base: Path, tmp_path: Path) -> None:
