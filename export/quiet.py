@@ -58,3 +58,29 @@ def native_output_held() -> Iterator[Callable[[], str]]:
             for descriptor, copy in saved.items():
                 os.dup2(copy, descriptor)
                 os.close(copy)
+
+
+@contextlib.contextmanager
+def stderr_held() -> Iterator[None]:
+    """Hold back standard error, of compiled libraries too, and show it only if the block fails.
+
+    ExecuTorch's runtime writes what it thinks of the processor: to the file descriptor, or to Python's `sys.stderr`, which
+    a moving display of ours may have taken over.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        original = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        written = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+        try:
+            with contextlib.redirect_stderr(written):
+                yield
+        except BaseException:
+            written.flush()
+            held.seek(0)
+            os.write(original, held.read())
+            raise
+        finally:
+            written.flush()
+            os.dup2(original, 2)
+            os.close(original)
