@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from device_runner.building.toolchain import find_toolchain
 from device_runner.bundle.read import Bundle
 from device_runner.devices.base import Device
 from device_runner.errors import RunnerError
@@ -91,6 +92,19 @@ def choose_runner(bundle: Bundle, device: Device, choice: str | None = None) -> 
     if reason := check_target(runner, bundle):
         raise RunnerError(reason)
     return runner
+
+
+def check_runner(target: str, device: Device) -> None:
+    """Raise `RunnerError` if bundles of a target cannot be measured on a device: before there is one. Nothing is built."""
+    name, platform = DEFAULTS.get(target), device.platform()
+    if name is None:
+        raise RunnerError(
+            f"no runner measures programs of {target} on {device.name}; there are runners for {', '.join(DEFAULTS)}"
+        )
+    if name == "mobilevd" and platform.system != "android":
+        find_toolchain()  # it is built when the first bundle is measured
+    else:
+        RUNNERS[name]("", device)
 
 
 def _needed(name: str, path: str, what: str = "FILE") -> str:

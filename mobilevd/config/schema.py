@@ -95,7 +95,7 @@ class ExportSettings(ConfigModel):
 
     stages: Literal["all", "last", "none"] = Field(default="all", description="stages to export")
     target: str = Field(
-        default="executorch-xnnpack", description="runtime and backend of the program, as `export` has it"
+        default="executorch-xnnpack", description="runtime and backend of the program: TARGET or TARGET:PRECISION"
     )
     precision: str = Field(default="fp32", description="precision of the program")
     also: list[str] = Field(

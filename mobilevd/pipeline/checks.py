@@ -9,6 +9,7 @@ import torch
 
 from device_runner.devices.kinds import open_device
 from device_runner.errors import RunnerError
+from device_runner.runners.choose import check_runner
 from eval.features import load_extractor
 from mobilevd.codecs import load_codec
 from mobilevd.codecs.base import Codec
@@ -20,7 +21,8 @@ from mobilevd.model.checkpoint import build_model, check_shapes
 from mobilevd.model.model_place import model_folder
 from mobilevd.model.unet import SpatioTemporalUNet
 from mobilevd.model.weight_files import shapes_in, weight_files
-from mobilevd.pipeline.export_choices import check_choices
+from mobilevd.pipeline.export_and_measure import HOST
+from mobilevd.pipeline.export_choices import check_choices, export_choices, measured_on_host
 from mobilevd.pipeline.rows import Entry, check_claims, plan_entries
 from mobilevd.pipeline.run_folder import check_run_files
 from mobilevd.quick_checks import quick_problems
@@ -65,8 +67,8 @@ def check_run(config: RunConfig, trusted: str | None = None, for_training: bool 
 
     told(lambda: check_trackers(config.tracking.trackers))
     if not for_training:
-        told(lambda: open_device(config.bench.device).platform())
-    told(lambda: check_choices(config.export))
+        told(lambda: check_choices(config.export))
+        told(lambda: _check_bench(config))
     told(lambda: load_extractor(config.evaluation.features, trusted=trusted))
     codec = _loaded(config, problems)
     entries: list[Entry] = []
@@ -101,6 +103,22 @@ def _check_base(config: RunConfig, codec: Codec) -> None:
     else:
         check_shapes(unet, shapes, folder)
     check_fits(codec, config.base.codec, unet.config)
+
+
+def _check_bench(config: RunConfig) -> None:
+    """Raise UserError or RunnerError for a device that is not there, and for programs that it cannot measure.
+
+    A phone measures the first program of a stage, and this host the first that runs here.
+    """
+    device = open_device(config.bench.device)
+    device.platform()
+    if config.export.stages == "none":
+        return
+    choices = export_choices(config.export)
+    if (on_host := measured_on_host(choices)) is not None:
+        check_runner(on_host.target.name, open_device(HOST))
+    if device.name != HOST:
+        check_runner(choices[0].target.name, device)
 
 
 def _check_training(config: RunConfig) -> None:

@@ -35,8 +35,12 @@ def export_choices(settings: ExportSettings) -> list[ExportChoice]:
 
     UserError for an unknown target or precision, and for one that is named twice.
     """
-    first = _choice("export.target", f"{settings.target}:{settings.precision}", BUNDLE)
-    choices = [first]
+    first = settings.target if ":" in settings.target else f"{settings.target}:{settings.precision}"
+    if first == settings.target and "precision" in settings.model_fields_set:
+        raise UserError(
+            f"export.target: {first} names a precision, and export.precision {settings.precision}; give one of them"
+        )
+    choices = [_choice("export.target", first, BUNDLE)]
     for i, text in enumerate(settings.also):
         key = f"export.also.{i}"
         choice = _choice(key, text, None)
@@ -47,9 +51,10 @@ def export_choices(settings: ExportSettings) -> list[ExportChoice]:
 
 
 def check_choices(settings: ExportSettings) -> None:
-    """Raise UserError as `export_choices`, and for a target that lacks something on this machine."""
+    """Raise UserError as `export_choices`, and for a target to export to that lacks something on this machine."""
     for choice in export_choices(settings):
-        choice.target.check_available()
+        if settings.stages != "none":
+            choice.target.check_available()
 
 
 def measured_on_host(choices: Sequence[ExportChoice]) -> ExportChoice | None:

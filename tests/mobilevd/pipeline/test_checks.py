@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from device_runner.devices.host import HostDevice
+from device_runner.devices.job import Platform
 from mobilevd.cli import app
 from mobilevd.shipped import SHIPPED
 
@@ -60,6 +63,13 @@ def refusals(config: Path, *overrides: str) -> str:
         ("evaluation.features=nonsense", "feature extractor 'nonsense': unknown"),
         ("bench.device=fridge", "bench.device: unknown device 'fridge'"),
         ("export.precision=int3", "has no precision 'int3'"),
+        ("export.target=onxx", "export.target: unknown target 'onxx'; known are"),
+        (
+            "export.target=onnx:fp16 export.precision=fp16",
+            "export.target: onnx:fp16 names a precision, and export.precision",
+        ),
+        ("export.also=[executorch-qnn]", "target executorch-qnn needs Qualcomm's SDK"),
+        ("bench.device=adb:nobody", "nobody"),
         ("tracking.trackers=[wandb]", "wandb"),
     ],
 )
@@ -91,3 +101,23 @@ def test_files_in_the_way(config: Path) -> None:
     (out / "report.html").write_text("<html>mine</html>")
     told = refusals(config)
     assert "report.html: is not replaced" in told and "01-small: is in the way" in told  # both at once
+
+
+def test_a_machine_that_cannot_measure(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "no C++ compiler to build the runner with; looked for $CXX (no-such-compiler)" in refusals(config)
+    for passes in ("export.stages=none export.also=[executorch-qnn]", "export.target=onnx:fp16"):
+        result = CliRunner().invoke(app, ["run", str(config), "--dry-run", *passes.split()])
+        assert result.exit_code == 0, result.output
+
+
+def test_a_phone_without_a_runner(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = SimpleNamespace(name="adb:phone", platform=lambda: Platform("android", "arm64-v8a"))
+    monkeypatch.setattr("mobilevd.pipeline.checks.open_device", lambda name: HostDevice() if name == "host" else phone)
+    monkeypatch.setattr("mobilevd.quick_checks.open_device", lambda name: phone)
+    monkeypatch.setenv("MOBILEVD_CACHE", str(tmp_path / "cache"))
+    assert "no runner for Android on arm64-v8a has been built: mobilevd build-runner" in refusals(
+        config, "bench.device=adb"
+    )
+    other = ("bench.device=adb", "export.target=executorch-coreml", "export.precision=fp16")
+    assert "no runner measures programs of executorch-coreml on adb:phone" in refusals(config, *other)
