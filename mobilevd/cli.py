@@ -133,18 +133,6 @@ def options(
     """Compress an SVD-style image-to-video UNet into a one-step model for phones, and measure it."""
 
 
-def _check_early(model: Path | None, picture: Path | None = None) -> None:
-    """Raise UserError for a model folder or a picture that is none, before imports that take seconds."""
-    if picture is not None:
-        from mobilevd.picture_files import open_picture
-
-        open_picture(picture)
-    if model is not None:
-        from mobilevd.model.model_place import model_folder
-
-        model_folder(model)
-
-
 def _check_quickly(config: RunConfig, for_training: bool = False) -> None:
     """Raise UserError for what a run would stumble over, before imports that take seconds."""
     from mobilevd.quick_checks import check_quickly
@@ -274,6 +262,9 @@ def flops(
     json: Json = None,
 ) -> None:
     """Count parameters and TFLOPs of the paper's models, beside the published figures, or of your own model."""
+    from mobilevd.commands.early import check_early
+
+    check_early(model)
     from mobilevd.commands.flops import flops_command
     from mobilevd.terminal import TerminalConsole
 
@@ -289,7 +280,10 @@ def export(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Runtime and backend, as NAME or NAME:PRECISION. Repeatable.  [default: executorch-xnnpack]",
+            help="Runtime and backend, as NAME or NAME:PRECISION, the first precision being the default: "
+            "executorch-xnnpack (fp32, fp16, int8, 8da8w, 8da4w), executorch-coreml (fp16, fp32), executorch-vulkan (fp32, "
+            "fp16), executorch-qnn (fp16), coreml (fp16, fp32, palettized6, palettized4, int8), onnx (fp32, fp16, int8). "
+            "Repeatable.  [default: executorch-xnnpack]",
             metavar="TARGET",
         ),
     ] = None,
@@ -345,7 +339,9 @@ def export(
     ] = False,
 ) -> None:
     """Export a one-step model to bundles for devices, and prove each against the model."""
-    _check_early(model)
+    from mobilevd.commands.early import check_early
+
+    check_early(model)
     from mobilevd.commands.export import export_command
 
     manifests = export_command(
@@ -390,6 +386,9 @@ def ladder(
     trusted: Trusted = None,
 ) -> None:
     """Export a stage in every precision, and compare size, parity, distance and host latency."""
+    from mobilevd.commands.early import check_run_early
+
+    check_run_early(run_folder)
     from mobilevd.commands.ladder import TARGETS, measure_ladder
 
     measured = measure_ladder(run_folder, stage, target or TARGETS, trusted=trusted)
@@ -493,6 +492,9 @@ def bench(
     chosen = choose_protocol(protocol, minutes, settings)
     devices = device or ["host"]
     if blocks is not None:
+        from mobilevd.commands.early import check_early
+
+        check_early(blocks)
         if bundle or profile or csv or samples_csv or html or program or runner or method:
             raise UserError("--blocks goes with --device, the protocol's options, --adb, --json and --predict only")
         bench_blocks(blocks, devices, chosen, adb, json, predict)
@@ -718,6 +720,9 @@ def evaluate(
         trusted=trusted,
         trusted_fid=trusted_fid,
     )
+    from mobilevd.commands.early import check_videos_early
+
+    check_videos_early((generated, reference), settings.protocols, features)
     settings.check()
     from mobilevd.commands.evaluate import evaluate_command
 
@@ -757,7 +762,9 @@ def generate(
     ] = False,
 ) -> None:
     """Animate a picture, with a model or with an exported bundle."""
-    _check_early(model, image)
+    from mobilevd.commands.early import check_early
+
+    check_early(model, image)
     from mobilevd.commands.generate import generate_command
 
     generate_command(

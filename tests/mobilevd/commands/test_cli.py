@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 import mobilevd.cli
 from device_runner.errors import RunnerError
+from eval.protocol_settings import protocol_names
+from export.targets import TARGETS
 from mobilevd.errors import UserError
 from tests.source import ROOT
 
@@ -158,6 +161,13 @@ def test_version_and_short_help() -> None:
         (["generate", "--image", "no.png", "--out", "clip.mp4", "--model", "m"], "no.png: no such picture"),
         (["generate", "--image", "PICTURE", "--out", "clip.mp4", "--model", "m"], "m: no such model folder"),
         (["export", "m", "--out", "bundle"], "m: no such model folder"),
+        (["flops", "--model", "m"], "m: no such model folder"),
+        (["bench", "--blocks", "m"], "m: no such model folder"),
+        (["ladder", "m"], "m/config.json: not there; give the folder of a run (`mobilevd run` makes one)"),
+        (["report", "picture.png"], "picture.png: is a file; give the folder of a run, which holds results.json"),
+        (["evaluate", "--generated", "m", "--reference", "."], "or .tar shards were expected"),
+        (["evaluate", "--generated", ".", "--features", "i3d:m.pt"], "--features i3d:m.pt: m.pt does not exist"),
+        (["evaluate", "--generated", ".", "--protocol", "motoin"], "stylegan-v, videogpt"),
     ],
 )
 def test_what_is_not_there_is_told_before_heavy_imports(tmp_path: Path, arguments: list[str], told: str) -> None:
@@ -172,7 +182,15 @@ def test_what_is_not_there_is_told_before_heavy_imports(tmp_path: Path, argument
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.strip().endswith(told)
+    assert told in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_help_names_every_target_with_its_precisions_and_every_protocol() -> None:
+    told = " ".join(invoke("export", "--help").output.split())
+    for target in TARGETS.values():
+        assert f"{target.name} ({', '.join(target.precisions)})" in told, target.name
+    text = re.sub(r"-\s+", "-", invoke("evaluate", "--help").output)  # a name may be broken at its hyphen
+    assert all(name in text for name in protocol_names())
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
@@ -233,14 +251,15 @@ def test_report(tmp_path: Path) -> None:
     assert "base" in result.output and "base" in (tmp_path / "report.md").read_text()
 
 
-def test_flops_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flops_hands_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, noted = ModuleType("mobilevd.commands.flops"), []
     monkeypatch.setattr(module, "flops_command", lambda *arguments: noted.append(arguments), raising=False)
     monkeypatch.setitem(sys.modules, "mobilevd.commands.flops", module)
-    arguments = ["--model", "m", "--frames", "8", "--height", "16", "--width", "32", "--json", "f.json"]
+    (tmp_path / "config.json").write_text("{}")
+    arguments = ["--model", str(tmp_path), "--frames", "8", "--height", "16", "--width", "32", "--json", "f.json"]
     assert invoke("flops", *arguments).exit_code == 0
     ((model, json_file, console, *size),) = noted
-    assert (model, json_file, size) == (Path("m"), Path("f.json"), [8, 16, 32]) and hasattr(console, "print")
+    assert (model, json_file, size) == (tmp_path, Path("f.json"), [8, 16, 32]) and hasattr(console, "print")
 
 
 def test_bench_of_no_bundle(tmp_path: Path) -> None:
