@@ -623,8 +623,9 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="Protocol of the distance: stylegan-v, videogpt, common-metrics, cd-fvd-i3d, cd-fvd-videomae, google, "
-            "jedi, mobilevd-7fps, mobilevd-25fps, motion, or a YAML file; may be given several times.  [default: motion]",
+            help="Protocol of the distance: stylegan-v, videogpt, common-metrics, common-metrics-styleganv, cd-fvd-i3d, "
+            "cd-fvd-videomae, google, jedi, mobilevd-7fps, mobilevd-25fps, motion, or a YAML file; may be given several "
+            "times.  [default: motion]",
             metavar="NAME",
         ),
     ] = None,
