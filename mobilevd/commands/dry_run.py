@@ -31,7 +31,7 @@ def dry_run_command(config: RunConfig, trusted: str | None = None, from_stage: s
     elif problems := quick_problems(config):
         raise UserError("\n".join(problems))
     from mobilevd.pipeline.checks import check_run  # only here: PyTorch takes seconds to import
-    from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
+    from mobilevd.pipeline.estimate import check_disk, describe_estimate, describe_rows, estimate_run
     from mobilevd.pipeline.make_anew import rows_to_remove
     from training.plan.machine import launched_processes
 
@@ -42,7 +42,8 @@ def dry_run_command(config: RunConfig, trusted: str | None = None, from_stage: s
         typer.echo(f"# removed, to be made anew: {there or 'nothing that is there'}")
     estimate = estimate_run(config, checked.entries, launched_processes(), removed)
     check_disk(config, estimate)
-    typer.echo(f"# {describe_estimate(estimate)}, on this machine")
+    typer.echo(f"# {describe_estimate(estimate)}")
+    typer.echo("\n".join(f"#   {line}" for line in describe_rows(estimate)))
     if too_large is not None:
         raise too_large
 
