@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import mobilevd.cli
@@ -103,6 +104,65 @@ def test_svd_agrees_where_chunks_leave_frames_over(svd: Made) -> None:
     assert_same_frames(frames, by_pytorch(svd, 3, frames_per_chunk=TEMPORAL_CHUNK))
     whole = by_pytorch(svd, 3)  # decoded at once: another result, since the decoder mixes frames
     assert np.abs(frames.astype(int) - whole.astype(int)).max() > 1
+
+
+class App:
+    """The five steps of docs/app.md in numpy, Pillow and ExecuTorch's runtime, by what manifest.json says alone."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.bundle, self.manifest = bundle, json.loads((bundle / "manifest.json").read_text())
+        self.random = np.random.default_rng(0)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Box and Muller's numbers."""
+        u, v = 1 - self.random.random((2, *shape)), self.random.random((2, *shape))
+        return (np.sqrt(-2 * np.log(u[0])) * np.cos(2 * np.pi * v[0])).astype(np.float32)
+
+    def run(self, name: str, **known: np.ndarray) -> dict[str, np.ndarray]:
+        from executorch.runtime import Runtime
+
+        entry = self.manifest["programs"][name]
+        method = Runtime.get().load_program(self.bundle / entry["file"]).load_method(entry["method"])
+        inputs = [torch.from_numpy(np.ascontiguousarray(known[each["name"]])) for each in entry["inputs"]]
+        assert method is not None and [list(each.shape) for each in inputs] == [e["shape"] for e in entry["inputs"]]
+        outputs = method.execute(inputs)
+        return {each["name"]: out.numpy() for each, out in zip(entry["outputs"], outputs, strict=True)}
+
+    def animate(self, file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The clip (T, H, W, 3), and the numbers that were drawn."""
+        model, pipeline = self.manifest["model"], self.manifest["pipeline"]
+        picture = Image.open(file).convert("RGB")
+        width = min(picture.width, picture.height * model["width"] / model["height"])
+        height = width * model["height"] / model["width"]
+        left, top = (picture.width - width) / 2, (picture.height - height) / 2
+        box, size = (left, top, left + width, top + height), (model["width"], model["height"])
+        small = np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box=box), np.float32) / 127.5 - 1
+        known = {"picture": small.transpose(2, 0, 1)[None]}
+        drawn = {"augmentation": self.normal(*known["picture"].shape)}
+        strength = pipeline["augmented_picture"]["noise_aug_strength"]
+        known["augmented_picture"] = known["picture"] + np.float32(strength) * drawn["augmentation"]
+        known["added_time_ids"] = np.array([pipeline["added_time_ids"]], np.float32)
+        known |= self.run("image_encoder", **known) | self.run("vae_encoder", **known)
+        shape = next(each["shape"] for each in self.manifest["programs"]["unet"]["inputs"] if each["name"] == "noise")
+        known["noise"] = drawn["noise"] = self.normal(*shape)
+        latents = self.run("unet", **known)["latents"]
+        chunk = self.manifest["programs"]["decoder"]["inputs"][0]["shape"][0]
+        frames = []
+        for start in range(0, len(latents), chunk):
+            part = latents[start : start + chunk]
+            frames.append(self.run("decoder" if len(part) == chunk else "decoder_rest", latents=part)["frames"])
+        pixels = np.clip((np.concatenate(frames) + 1) * 127.5, 0, 255).round().astype(np.uint8)
+        return pixels.transpose(0, 2, 3, 1), drawn
+
+
+def test_an_app_makes_the_same_clip_by_the_steps_of_the_documents(svd: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, drawn = App(svd.bundle).animate(svd.picture)
+    assert abs(drawn["noise"].mean()) < 0.1 and abs(drawn["noise"].std() - 1) < 0.1
+    # the same numbers in the place of those that PyTorch would draw
+    noise, augmentation = torch.from_numpy(drawn["noise"])[None], torch.from_numpy(drawn["augmentation"])
+    monkeypatch.setattr("export.run_bundle.starting_noise", lambda *_: (noise, torch.Generator()))
+    monkeypatch.setattr("export.run_bundle.torch.randn", lambda *_, **__: augmentation)
+    assert_same_frames(frames, generate_with_bundle(read_bundle(svd.bundle), svd.picture, seed=0))
 
 
 def test_the_command_agrees_for_the_tiny_codec(tiny: Made, tmp_path: Path) -> None:
