@@ -14,8 +14,6 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
-from device_runner.bundle.manifest import Manifest
-from device_runner.bundle.whole_path import UNET
 from eval.features import load_extractor
 from eval.report import render_table, write_report_markdown
 from mobilevd.codecs.base import Codec
@@ -30,25 +28,21 @@ from mobilevd.pipeline.display import Display
 from mobilevd.pipeline.encode import encode_stages
 from mobilevd.pipeline.estimate import check_disk, describe_estimate, estimate_run
 from mobilevd.pipeline.evaluate import Evaluator
-from mobilevd.pipeline.export_and_measure import HOST, export_entry, measure_entry
-from mobilevd.pipeline.export_choices import ExportChoice, export_choices, measured_on_host
 from mobilevd.pipeline.held_out import MAX_REFERENCE_CLIPS
-from mobilevd.pipeline.latencies import latency_figures, measure_doubtful_again
 from mobilevd.pipeline.make_anew import forget_anew, remove_rows, rows_to_remove
+from mobilevd.pipeline.measure_row import inherit_host_ms, measure_doubtful_rows, measure_row
 from mobilevd.pipeline.pairs import compare_all
 from mobilevd.pipeline.processes import join_processes
 from mobilevd.pipeline.row_features import features_are
 from mobilevd.pipeline.row_files import check_row_files, files_of_row
 from mobilevd.pipeline.rows import Entry, claim_folder
 from mobilevd.pipeline.run_folder import hold_run_folder
-from mobilevd.pipeline.shown_clips import write_program_clips
 from mobilevd.pipeline.train import train_entry
 from mobilevd.report.page import write_report
 from mobilevd.report.page_file import FILE as HTML_REPORT
 from mobilevd.report.run_data import read_run
 from mobilevd.terminal import TerminalConsole
 
-INHERITED = ("host_ms", "host_ms_doubts", "device_ms", "device_ms_doubts", "unavailable")
 TOOLS = ("torch", "diffusers", "executorch", "accelerate", "av", "mobilevd")
 
 
@@ -177,7 +171,7 @@ def _work(
         from_first(processes, partial(_measure_and_record, config, entry, entries, codec, clips, display, row))
         rows.append(row)
     if processes.is_main_process:
-        _measure_doubtful_again(config, entries, rows, display)
+        measure_doubtful_rows(config, entries, rows, display)
         _write_results(config, entries, rows, evaluator.remarks())
     processes.wait_for_everyone()
     return read_json(config.output / "results.json")
@@ -209,23 +203,13 @@ def _measure_and_record(
     row: dict[str, Any],
 ) -> None:
     """What the first process does after a row is judged: export, measure, note the files, and tell."""
-    row.update(_measure(config, entry, entries, codec, clips, display))
+    row.update(measure_row(config, entry, entries, codec, clips, display))
     _record_files(entry, row)
     display.line(f"  {_summary(row)}")
 
 
-def _measure_doubtful_again(
-    config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]], display: Display
-) -> None:
-    def tell(number: int, count: int) -> None:
-        display.line(f"  {count} latencies of this host are doubtful: measured again in turns, round {number + 1}")
-
-    measured = [(entry, row) for entry, row in zip(entries, rows, strict=True) if row["host_ms"] is not None]
-    measure_doubtful_again(config, measured, tell)
-
-
 def _write_results(config: RunConfig, entries: list[Entry], rows: list[dict[str, Any]], remarks: list[str]) -> None:
-    _inherit_host_ms(rows)
+    inherit_host_ms(rows)
     pairs = compare_all(entries, rows)
     results = {
         "name": config.name,
@@ -284,74 +268,6 @@ def _record_files(entry: Entry, row: dict[str, Any]) -> None:
     judged = read_json(file)
     if judged.get("files") != row["files"]:
         atomic_write_json(file, {**judged, "files": row["files"]})
-
-
-def _measure(
-    config: RunConfig, entry: Entry, entries: list[Entry], codec: Codec, clips: RunClips, display: Display
-) -> dict[str, Any]:
-    """Export and measure where the configuration asks for it; return figures, or the reason why there are none."""
-    phone = config.bench.device if config.bench.device != HOST else None
-    reasons = {} if phone else {"device_ms": "no phone was measured (bench.device is host)"}
-    wanted = config.export.stages == "all" or (config.export.stages == "last" and entry is entries[-1])
-    if not entry.exported:
-        return {"host_ms": None, "device_ms": None, "same_program_as": "base", "unavailable": reasons}
-    if not wanted:
-        reasons["host_ms"] = f"not exported (export.stages is {config.export.stages})"
-        return {"host_ms": None, "device_ms": None, "unavailable": reasons}
-    choices = export_choices(config.export)
-    on_host = measured_on_host(choices)
-    with display.bar("exporting"):
-        manifests = export_entry(config, entry, codec, clips)
-        if on_host is not None:
-            write_program_clips(config, entry, entry.folder / on_host.folder, manifests[on_host.folder], codec, clips)
-    figures: dict[str, Any] = {"host_ms": None, "device_ms": None}
-    if on_host is not None:
-        with display.bar("measuring"):
-            figures |= latency_figures(measure_entry(config, entry), "host_ms")
-    else:
-        reasons["host_ms"] = f"no program of this run runs on this host: {choices[0].target.not_executed}"
-    if phone:
-        with display.bar(f"measuring on {phone}"):
-            bench = measure_entry(config, entry, phone)
-        if bench["emulated"]:
-            reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
-        else:
-            figures |= latency_figures(bench, "device_ms")
-    program = manifests[choices[0].folder].programs[UNET]
-    also = [_also(config, entry, choice, manifests[choice.folder], display) for choice in choices[1:]]
-    return {
-        **figures,
-        "parity": program.parity.to_json(),
-        "delegation": program.delegation.to_json(),
-        **({"also": also} if also else {}),
-        "unavailable": reasons,
-    }
-
-
-def _also(
-    config: RunConfig, entry: Entry, choice: ExportChoice, manifest: Manifest, display: Display
-) -> dict[str, Any]:
-    """What is known of a further program: where it is, its size, parity, delegation, and latency where it runs here."""
-    program = manifest.programs[UNET]
-    found = {
-        "target": choice.target.name,
-        "precision": choice.precision,
-        "bundle": choice.folder,
-        "size_mb": program.size_mb,
-        "parity": program.parity.to_json(),
-        "delegation": program.delegation.to_json(),
-    }
-    if choice.target.not_executed is not None:
-        return {**found, "host_ms": None, "unavailable": {"host_ms": choice.target.not_executed}}
-    with display.bar(f"measuring {choice.name}"):
-        return {**found, **latency_figures(measure_entry(config, entry, folder=choice.folder), "host_ms")}
-
-
-def _inherit_host_ms(rows: list[dict[str, Any]]) -> None:
-    """Copy the latencies of the base to the base sampled in one step, which is the same program."""
-    for row in rows:
-        if row.get("same_program_as") == "base":
-            row |= {key: rows[0][key] for key in INHERITED if key in rows[0]}
 
 
 def _summary(row: dict[str, Any]) -> str:
