@@ -168,9 +168,9 @@ def describe_estimate(estimate: Estimate) -> str:
 
 
 def describe_rows(estimate: Estimate) -> list[str]:
-    """A line for each row that is left: its time, and what of it is training."""
+    """A line for each row that takes a second or more: its time, and what of it is training."""
     lines = []
-    for row in estimate.rows:
+    for row in (row for row in estimate.rows if row.seconds(estimate.rate)[1] >= 1):
         trained = f", {with_prefix(row.training_flops)}FLOP of training" if row.training_flops else ""
         lines.append(f"{row.name}: {_range(*row.seconds(estimate.rate))}{trained}")
     return lines

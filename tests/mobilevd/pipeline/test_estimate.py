@@ -84,7 +84,11 @@ def test_it_reads_as_a_person_would_say_it() -> None:
     )
     assert describe_estimate(Estimate(0.0, 1e9, 0.0, 0.0, 0, 0)) == "estimate: nothing is left to make"
     # 900 GFLOP at 0.45 and 0.1 of 100 GFLOP/s, beside 4 s to 8 s of other things
-    rows = (RowEstimate("+ funnels", 6e11, 3e11, 4.0), RowEstimate("base", 0.0, 0.0, 2.0))
+    rows = (
+        RowEstimate("+ funnels", 6e11, 3e11, 4.0),
+        RowEstimate("base", 0.0, 0.0, 2.0),
+        RowEstimate("encoding", 0.0, 1e9, 0.0),
+    )
     assert describe_rows(Estimate(9e11, 1e11, 0, 0, 0, 0, rows)) == [
         "+ funnels: 24 s to 1.6 min, 600 GFLOP of training",
         "base: 2 s to 4 s",
