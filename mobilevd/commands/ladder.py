@@ -176,8 +176,8 @@ def _find_entry(entries: list[Entry], stage: str | None) -> Entry:
 
 def _mixture(program: Program, least_db: float, display: Display) -> tuple[Target, str, Item]:
     target, base = parse_target("executorch-xnnpack:8da4w")
-    with display.bar(f"choosing layers for {least_db:g} dB"):
-        mixed = find_mixed(program, target, base, Goal(min_psnr_db=least_db))
+    with display.bar(f"choosing layers for {least_db:g} dB") as bar:
+        mixed = find_mixed(program, target, base, Goal(min_psnr_db=least_db), bar.update)
     return target, _mixture_name(least_db), Item(program, base, mixed.layers, least_db)
 
 

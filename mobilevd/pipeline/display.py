@@ -31,6 +31,13 @@ class ActivityBar:
             line = f"  {self._what}: {done}/{total}" + (f", {note}" if note else "")
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def tell(self, text: str, share: float | None = None) -> None:
+        """Show what a device does, in words; once it is over, nothing is left of them."""
+        self._progress.update(self._task, note=text)
+        if text and not self._console.is_terminal and time.perf_counter() - self._last_line > LOG_EVERY_S:
+            self._last_line = time.perf_counter()
+            self._console.print(f"  {self._what}: {text}", highlight=False, markup=False, soft_wrap=True)
+
 
 class TrainingDisplay:
     """A training's bar as an observer: the newest report beside it, a line of its own for every validation."""

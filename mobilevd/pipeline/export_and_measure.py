@@ -13,8 +13,9 @@ from device_runner.bundle.manifest import MANIFEST, Manifest
 from device_runner.bundle.read import read_manifest
 from device_runner.bundle.whole_path import IMAGE_EMBEDDING, IMAGE_LATENTS, NOISE
 from device_runner.devices.base import Device
+from device_runner.devices.job import Progress
 from device_runner.devices.kinds import open_device
-from device_runner.measure.measure import measure
+from device_runner.measure.measure import measure, no_progress
 from device_runner.protocol.protocol import Protocol
 from export.bundle import export_bundle
 from export.generator.one_step import OneStepSettings
@@ -126,7 +127,12 @@ def settings_of(
 
 
 def measure_entry(
-    config: RunConfig, entry: Entry, device: str = HOST, again: bool = False, folder: str | None = None
+    config: RunConfig,
+    entry: Entry,
+    device: str = HOST,
+    again: bool = False,
+    folder: str | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Measure a bundle of the entry unless that was done; raw samples go to bench.json, a phone's to bench-device.json.
 
@@ -145,7 +151,7 @@ def measure_entry(
     kept = _kept(file, entry.folder / folder, opened, protocol)
     if kept and not again:
         return kept
-    measured = measure(entry.folder / folder, opened, protocol)
+    measured = measure(entry.folder / folder, opened, protocol, progress=progress)
     if kept and len(doubts_of(kept.get("warnings", ()))) <= len(doubts_of(measured.warnings)):
         return kept
     atomic_write_json(file, measured.to_json())

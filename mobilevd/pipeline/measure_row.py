@@ -39,13 +39,11 @@ def measure_row(
             write_program_clips(config, entry, entry.folder / on_host.folder, manifests[on_host.folder], codec, clips)
     figures: dict[str, Any] = {"host_ms": None, "device_ms": None}
     if on_host is not None:
-        with display.bar("measuring"):
-            figures |= latency_figures(measure_entry(config, entry), "host_ms")
+        figures |= latency_figures(_measured(config, entry, display, "measuring"), "host_ms")
     else:
         reasons["host_ms"] = f"no program of this run runs on this host: {choices[0].target.not_executed}"
     if phone:
-        with display.bar(f"measuring on {phone}"):
-            bench = measure_entry(config, entry, phone)
+        bench = _measured(config, entry, display, f"measuring on {phone}", phone)
         if bench["emulated"]:
             reasons["device_ms"] = f"{bench['device']['name']} is emulated: its times are no latencies"
         else:
@@ -76,8 +74,18 @@ def _also(
     }
     if choice.target.not_executed is not None:
         return {**found, "host_ms": None, "unavailable": {"host_ms": choice.target.not_executed}}
-    with display.bar(f"measuring {choice.name}"):
-        return {**found, **latency_figures(measure_entry(config, entry, folder=choice.folder), "host_ms")}
+    bench = _measured(config, entry, display, f"measuring {choice.name}", folder=choice.folder)
+    return {**found, **latency_figures(bench, "host_ms")}
+
+
+def _measured(
+    config: RunConfig, entry: Entry, display: Display, what: str, device: str = HOST, folder: str | None = None
+) -> dict[str, Any]:
+    """`measure_entry` with a bar that tells how far it is."""
+    with display.bar(what) as bar:
+        bench = measure_entry(config, entry, device, folder=folder, progress=bar.tell)
+        bar.tell("")
+    return bench
 
 
 def measure_doubtful_rows(

@@ -98,3 +98,14 @@ def test_a_phones_result_is_that_phones(measured: Any, bundle: Path) -> None:
     assert measured(Phone(fingerprint="build 2"))[1] == 3
     assert measured(Phone("adb:AB"))[1] == 4
     assert json.loads((bundle.parent / "bench.json").read_text()) == host
+
+
+def test_the_bar_tells_what_the_device_does(runner: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pipeline_device.measure
+    deployed = MobilevdRunner(host_deployment(runner))
+    monkeypatch.setattr(pipeline_device, "measure", lambda *a, **o: real(*a, runner=deployed, **o))
+    entry: Any = SimpleNamespace(folder=bundle.parent)
+    config: Any = SimpleNamespace(bench=BenchSettings(warmup=1, iterations=7, threads=1), export=ExportSettings())
+    told: list[str] = []
+    measure_entry(config, entry, progress=lambda text, share: told.append(text))
+    assert any("of 7" in text or "loading" in text for text in told), told
