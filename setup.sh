@@ -4,7 +4,7 @@
 #   sh setup.sh mobilevd run configs/tiny.yaml
 #   sh setup.sh pytest
 #
-# Needs python3 with pip, a C++ compiler and cmake; everything else goes into .venv and .bootstrap here.
+# Needs python3 with pip, and a C++ compiler to measure with; everything else goes into .venv and .bootstrap here.
 # Says nothing when there is nothing to do. Again after an interruption: the same command.
 set -eu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,6 +15,7 @@ from mobilevd.commands.ladder import measure_ladder
 from mobilevd.commands.ladder_display import print_ladder, write_ladder_plot
 from mobilevd.config.schema import ExportSettings
 from mobilevd.errors import UserError
+from mobilevd.pipeline.export_choices import export_choices
 
 RESULT: dict[str, Any] = {
     "run": "tiny",
@@ -49,6 +50,8 @@ def test_wrong_runs_and_targets_are_told(tmp_path: Path) -> None:
         measure_ladder(tmp_path, targets=["coreml"])
 
 
-def test_a_run_can_ask_for_every_precision_of_its_target() -> None:
-    precisions = get_args(ExportSettings.model_fields["precision"].annotation)
-    assert precisions == TARGETS["executorch-xnnpack"].precisions
+def test_a_run_can_ask_for_every_precision_of_every_target() -> None:
+    for target in TARGETS.values():
+        for precision in target.precisions:
+            (choice,) = export_choices(ExportSettings(target=target.name, precision=precision))
+            assert (choice.target, choice.precision, choice.folder) == (target, precision, "bundle")
