@@ -5,8 +5,10 @@ A row per resolution level, so that the down stages fall to the middle and the u
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,8 +57,14 @@ def places_of(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[UnetPl
 
 
 def _blocks(config: Mapping[str, Any]) -> list[Block]:
+    return list(_blocks_of(json.dumps({key: value for key, value in config.items() if not key.startswith("_")})))
+
+
+@cache
+def _blocks_of(config: str) -> tuple[Block, ...]:
+    """The blocks of a config in JSON; of SVD's size they take seconds, and the base is asked for with every drawing."""
     with torch.device("meta"):
-        return SpatioTemporalUNet(**{key: value for key, value in config.items() if not key.startswith("_")}).blocks()
+        return tuple(SpatioTemporalUNet(**json.loads(config)).blocks())
 
 
 def _kind(block: Block) -> str:
