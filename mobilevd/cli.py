@@ -492,11 +492,11 @@ def bench(
     chosen = choose_protocol(protocol, minutes, settings)
     devices = device or ["host"]
     if blocks is not None:
+        if bundle or profile or csv or samples_csv or html or program or runner or method:
+            raise UserError("--blocks goes with --device, the protocol's options, --adb, --json and --predict only")
         from mobilevd.commands.early import check_early
 
         check_early(blocks)
-        if bundle or profile or csv or samples_csv or html or program or runner or method:
-            raise UserError("--blocks goes with --device, the protocol's options, --adb, --json and --predict only")
         bench_blocks(blocks, devices, chosen, adb, json, predict)
         return
     if not bundle:

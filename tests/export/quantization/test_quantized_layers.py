@@ -49,13 +49,14 @@ def run(content: bytes, x: Tensor, folder: Path) -> Tensor:
     return run_pte(folder / "program.pte", [x])[0]
 
 
-@pytest.mark.parametrize(("precision", "least_db"), [("8da8w", 38), ("8da4w", 15), ("fp16", 55)])
+@pytest.mark.parametrize(("precision", "least_db"), [("8da8w", 38), ("8da4w", 15), ("fp16", 50)])
 def test_a_program_computes_what_the_simulation_says(
     layers: tuple[Layers, Tensor], precision: str, least_db: float, tmp_path: Path
 ) -> None:
     """Both are far closer to each other than to full precision; without that, sensitivities would mean nothing.
 
-    Half precision is simulated elsewhere, on graphs: its figure here is the program's own.
+    Half precision is simulated elsewhere, on graphs: its figure here is the program's own, 53 dB on a processor with
+    AVX512-FP16, which computes in half precision, and more on others, which take sums in float32.
     """
     module, x = layers
     with torch.no_grad():

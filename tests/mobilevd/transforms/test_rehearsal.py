@@ -78,7 +78,9 @@ def test_the_dry_run_checks_what_is_at_hand() -> None:
     short = [f"stages.{name}.training.steps=0" for name in others]
     told = CliRunner().invoke(app, ["run", tiny, "--dry-run", *short, "hardware.gpu=a10", "training.batch_size=2"])
     assert told.exit_code == 0, told.output
-    plan = told.output.partition("# every stage fits 8 frames at its size\n")[2].splitlines()
+    plan, _, estimated = told.output.partition("# every stage fits 8 frames at its size\n")[2].partition("# estimate: ")
+    plan = plan.splitlines()
+    assert len(estimated.splitlines()) == 11  # in all, nine rows, and the encoding
     assert len(plan) == 11 and max(map(len, plan)) <= 100
     assert re.fullmatch(r"# finetuning +2/2( +\d+\.\d){9}", plan[3])
     assert re.fullmatch(r"# finetuning +340( +[\d.]+){3}", plan[7])

@@ -115,13 +115,10 @@ def test_free_space_is_read(told: str, free: int | None) -> None:
     assert free_bytes(told.splitlines()) == (None if free is None else free * 1024)
 
 
-def test_importing_is_quick_and_light() -> None:
+def test_importing_is_light() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import device_runner.devices.adb.device; "
-        "print(time.perf_counter() - start, *({'torch', 'numpy', 'adbutils', 'psutil', 'rich'} & set(sys.modules)))"
+        "import sys; import device_runner.devices.adb.device; "
+        "print(*({'torch', 'numpy', 'adbutils', 'psutil', 'rich'} & set(sys.modules)))"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() for _ in range(3)
-    ]
-    assert all(len(run) == 1 for run in runs), runs
-    assert min(float(run[0]) for run in runs) < 0.2
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0 and not result.stdout.split(), result.stdout + result.stderr
