@@ -31,7 +31,7 @@ ROW_FILES = only(
     "training_log.jsonl",
     "*.safetensors",
     "bench*.json",
-    "clips/*.mp4",
+    "clips/*",
     "model/*",
     "bundle*/*",
     "ladder/*",

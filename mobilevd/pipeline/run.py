@@ -71,6 +71,8 @@ def run(
         display.line(f"\ndone in {(time.perf_counter() - started) / 60:.1f} minutes")
     else:
         display.line(f"{config.output}: all of this run is done already")
+        if processes.is_main_process and not (config.output / HTML_REPORT).is_file():
+            write_report([read_run(config.output)], config.output / HTML_REPORT)  # of an earlier version, or lost
     render_table(done["rows"], display.console, protocol=done["protocol"], remarks=done.get("remarks", ()))
     display.line(f"report: {config.output / HTML_REPORT}   figures: {config.output / 'results.json'}")
     return done

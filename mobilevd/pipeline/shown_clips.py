@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from device_runner.bundle.manifest import Manifest
+from device_runner.bundle.manifest import MANIFEST, Manifest
 from device_runner.bundle.whole_path import UNET
 from export.targets import parse_target
 from export.targets.base import Target
@@ -16,12 +16,16 @@ from mobilevd.codecs.base import Codec
 from mobilevd.config.schema import RunConfig
 from mobilevd.diffusion.animate import Sampler, animate
 from mobilevd.diffusion.preconditioning import Conditions
+from mobilevd.files import atomic_write_json, sha256_file
+from mobilevd.json_files import read_json
 from mobilevd.pipeline.data import RunClips, spread
 from mobilevd.pipeline.held_out import read_first_frame
 from mobilevd.pipeline.rows import Entry
-from mobilevd.report.clip_files import GENERATED, PROGRAM, REAL, clip_file, shown_files
+from mobilevd.report.clip_files import FOLDER, GENERATED, PROGRAM, REAL, clip_file, shown_files
 from training.data.video import write_video
 
+PROGRAM_NOTE = "program.json"
+"""File beside the clips: SHA-256 of the manifest of the bundle whose program made them."""
 SHOWN_WIDTH = 256
 """Pixels that a smaller clip is enlarged to, by whole factors: video halves the resolution of colours."""
 
@@ -57,12 +61,17 @@ def program_sampler(target: Target, file: Path) -> Sampler:
 def write_program_clips(
     config: RunConfig, entry: Entry, bundle: Path, manifest: Manifest, codec: Codec, clips: RunClips
 ) -> None:
-    """Let a row's exported program make the clips that its model is shown by, unless they are there.
+    """Let a row's exported program make the clips that its model is shown by, unless they are there and are its own.
 
     Of a row in several steps there are none, for the program is one step of it; nor where the program cannot run here.
     """
     target, _ = parse_target(f"{manifest.target}:{manifest.precision}")
-    if not entry.one_step or target.not_executed is not None or shown_files(entry.folder, PROGRAM):
+    note, program = entry.folder / FOLDER / PROGRAM_NOTE, {"manifest": sha256_file(bundle / MANIFEST)}
+    if shown_files(entry.folder, PROGRAM) and note.is_file() and read_json(note) == program:
+        return
+    for file in shown_files(entry.folder, PROGRAM):  # of another program that was here before
+        file.unlink()
+    if not entry.one_step or target.not_executed is not None:
         return
     evaluation = config.evaluation
     chosen = spread(clips.test.clips, evaluation.clips)[: evaluation.sheet_clips]
@@ -71,3 +80,4 @@ def write_program_clips(
     sample = program_sampler(target, bundle / manifest.programs[UNET].file)
     made = animate(sample, codec, frames, seeds, config.data, config.diffusion)
     write_shown(entry.folder, PROGRAM, made, config.data.fps)
+    atomic_write_json(note, program)

@@ -299,10 +299,13 @@ def test_a_run_exports_to_several_targets(finished: tuple[RunConfig, dict, str],
     assert "executorch-vulkan fp32" in page and "onnx fp16, host" in page
     # another first choice takes the place of the one before, and only that is exported
     times = {place: place.stat().st_ino for place in folder.glob("bundle-*/manifest.json")}
+    shown = folder / "clips" / "program-1.mp4"
+    before_shown = shown.stat().st_mtime_ns
     other = config(base, tmp_path, "export.also=[onnx:fp16,executorch-vulkan]", "export.precision=8da8w")
     pipeline.run(other, Console(quiet=True))
     assert read_bundle(folder / "bundle").manifest.precision == "8da8w"
     assert {place: place.stat().st_ino for place in times} == times
+    assert shown.stat().st_mtime_ns != before_shown  # what is shown as the program's is the new program's
 
 
 def test_targets_that_cannot_be_are_refused_before_any_work(base: Path, tmp_path: Path) -> None:

@@ -109,7 +109,12 @@ def _write_training(folder: Path) -> None:
         lines.append({"kind": "validation", "step": step, "figures": found, "files": files})
         write_video(folder / files["video"], clip(1), 6)
     lines.append(
-        {"kind": "validation", "step": 60, "figures": {"distance": 9.0}, "files": {"video": "../../config.json"}}
+        {
+            "kind": "validation",
+            "step": 60,
+            "figures": {"distance": 9.0},
+            "files": {"video": "../00-base/clips/generated-1.mp4"},
+        }
     )
     (folder / "training_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
