@@ -341,6 +341,9 @@ def test_the_same_command_again_says_that_all_is_done(finished: tuple[RunConfig,
     assert pipeline.run(made, console) == results
     assert "done already" in console.export_text()
     assert before == {p: p.stat().st_mtime_ns for p in made.output.rglob("*") if p.is_file()}
+    (made.output / "report.html").unlink()  # as after a run of an earlier version
+    pipeline.run(made, Console(quiet=True))
+    assert (made.output / "report.html").is_file()
 
 
 def test_other_settings_do_not_mix_with_what_is_there(finished: tuple[RunConfig, dict, str], base: Path) -> None:
